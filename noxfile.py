@@ -70,6 +70,13 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Thousands of requests and conversations: what takes minutes to go wrong."""
+    install(session, "test")
+    session.run("pytest", "-m", "soak", *(session.posargs or ["tests"]), env=ONE_THREAD)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the pages with every warning an error, and run what they show."""
     install(session, "docs", "test")
@@ -87,9 +94,17 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure vision, prefill and decode speed beside transformers, as JSON."""
+    """Measure the network, then the engine, beside transformers, as JSON."""
     install(session, "parity")
-    session.run("python", "tests/bench/bench.py", *session.posargs)
+    for script in ("bench.py", "engine.py"):
+        session.run("python", f"tests/bench/{script}", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Make mistakes in the block pool on purpose; its tests must notice each."""
+    install(session, "test")
+    session.run("python", "tests/mutants.py", *session.posargs)
 
 
 @nox.session(venv_backend="virtualenv")

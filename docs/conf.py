@@ -15,9 +15,16 @@ html_theme = "furo"
 html_title = f"glmflash {release}"
 nitpicky = True
 # Names of other projects cannot be looked up offline; our own must resolve.
-nitpick_ignore = [
-    ("py:class", "glmflash.engine.inputs.Inputs")
-]  # what only the engine makes and only it takes
+nitpick_ignore = [  # what only the engine makes and only it takes, and what any pipeline is
+    ("py:class", "glmflash.engine.inputs.Inputs"),
+    ("py:class", "glmflash.engine.prefix.Prefix"),
+    ("py:class", "glmflash.engine.sequence.Sequence"),
+    ("py:class", "glmflash.engine.engine.T"),
+    ("py:class", "glmflash.kv.store.Layer"),
+    ("py:class", "glmflash.media.patches.Patches"),
+    ("py:class", "glmflash.session.history.Asked"),
+    ("py:class", "glmflash.engine.encoded._Pipeline"),
+]
 nitpick_ignore_regex = [("py:.*", r"(?!glmflash\.).*")]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

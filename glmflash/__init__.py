@@ -4,7 +4,8 @@ The way of the data, room by room:
 
     path, bytes, array ── media/ ──> RGB pixels ──> patches ─┐
                                                              ├─ model/ ──> logits ── engine/ ──> token ids
-    messages ── prompt/ ──> token ids and positions ─────────┘                                      │
+    messages ── prompt/ ──> token ids, keys and positions ───┤                                      │
+                                    kv/ ── what is known ────┘                                      │
                                                   Result <── parsed text <── text <── output/ ──────┘
 
     hub id, folder ── weights/ ──> the loaded model
@@ -12,7 +13,16 @@ The way of the data, room by room:
 `Pipeline` wires the rooms; each can be used alone.
 """
 
-from glmflash.engine import Engine, Request, Sampling, Stream
+from glmflash.engine import (
+    AsyncStream,
+    EncodedImage,
+    Engine,
+    Request,
+    Sampling,
+    Settings,
+    Stats,
+    Stream,
+)
 from glmflash.errors import (
     CacheFullError,
     CapacityError,
@@ -28,14 +38,17 @@ from glmflash.errors import (
     ImageError,
     InputError,
     MessageError,
+    NumericsError,
     ParameterError,
     QueueFullError,
 )
 from glmflash.media import DataUrl, InputPolicy, Url
 from glmflash.output import Box, Delta, Result, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
+from glmflash.session import Session
 
 __all__ = [
+    "AsyncStream",
     "Box",
     "CacheFullError",
     "CapacityError",
@@ -47,6 +60,7 @@ __all__ = [
     "DeadlineError",
     "Delta",
     "DownloadError",
+    "EncodedImage",
     "Engine",
     "EngineDeadError",
     "FetchError",
@@ -55,12 +69,16 @@ __all__ = [
     "InputError",
     "InputPolicy",
     "MessageError",
+    "NumericsError",
     "ParameterError",
     "Pipeline",
     "QueueFullError",
     "Request",
     "Result",
     "Sampling",
+    "Session",
+    "Settings",
+    "Stats",
     "Stream",
     "Timings",
     "TokenLogprob",

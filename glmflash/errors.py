@@ -18,7 +18,8 @@ Messages never hold memory addresses, payload bytes or credentials.
     │  └─ QueueFullError
     ├─ DeadlineError (TimeoutError)
     ├─ EngineDeadError (RuntimeError)
-    └─ ClosedError (RuntimeError)
+    ├─ ClosedError (RuntimeError)
+    └─ NumericsError (ArithmeticError)
 """
 
 from typing import ClassVar
@@ -38,6 +39,7 @@ __all__ = [
     "ImageError",
     "InputError",
     "MessageError",
+    "NumericsError",
     "ParameterError",
     "QueueFullError",
 ]
@@ -109,9 +111,14 @@ class ParameterError(InputError):
 
 
 class ContextLengthError(InputError):
-    """The prompt and the tokens asked for do not fit into the model's context."""
+    """The prompt does not fit into the model's context; `.tokens` and `.limit` say how far, if counted."""
 
     code = "context_length_error"
+
+    def __init__(self, problem: str, *, tokens: int | None = None, limit: int | None = None) -> None:
+        super().__init__(problem)
+        self.tokens = tokens
+        self.limit = limit
 
 
 class CapacityError(GlmflashError, RuntimeError):
@@ -148,3 +155,9 @@ class ClosedError(GlmflashError, RuntimeError):
     """The pipeline has been closed."""
 
     code = "closed_error"
+
+
+class NumericsError(GlmflashError, ArithmeticError):
+    """The network, or a caller's logits processor, gave numbers that are not finite."""
+
+    code = "numerics_error"

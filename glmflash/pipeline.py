@@ -1,25 +1,35 @@
 """A checkpoint's name → a pipeline: pictures and questions in, typed answers out. Wiring, no logic."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import torch
 
 from glmflash import prepare
+from glmflash.batching import OnError, batch, ordered
+from glmflash.engine.encoded import EncodedImage, encode
 from glmflash.engine.engine import Engine
-from glmflash.engine.stream import Stream
+from glmflash.engine.events import Observer
+from glmflash.engine.request import Request
+from glmflash.engine.settings import Settings
+from glmflash.engine.stats import Stats
+from glmflash.engine.stream import AsyncStream, Stream
 from glmflash.errors import ClosedError
+from glmflash.loading import load_engine
 from glmflash.media.policy import InputPolicy
 from glmflash.output.result import Result
 from glmflash.prepare import Options
-from glmflash.prompt.tokenizer import Tokenizer
+from glmflash.progress import Progress
+from glmflash.session import Session
 from glmflash.weights.hub import resolve
-from glmflash.weights.load import load_generation, load_model, load_preprocessor
-from glmflash.weights.progress import Progress
 
 __all__ = ["Pipeline"]
+
+#: A question, messages, keywords of a call, or a request.
+Item = str | Request | Mapping[str, object] | Sequence[Mapping[str, object]]
 
 
 def __dir__() -> list[str]:
@@ -52,7 +62,12 @@ class Pipeline:
         dtype: str | torch.dtype = "auto",
         revision: str | None = None,
         local_files_only: bool = False,
+        kv_memory: str | int = "auto",
+        kv_dtype: str = "auto",
+        max_batch: int = 16,
+        max_waiting: int = 1024,
         input_policy: InputPolicy | None = None,
+        observers: Sequence[Observer] = (),
         progress: Progress = None,
     ) -> Self:
         """Load a checkpoint.
@@ -63,6 +78,11 @@ class Pipeline:
             dtype: "auto" is the checkpoint's own where the device can compute in it.
             revision: Branch, tag or commit of a hub id.
             local_files_only: Whether to use only what has been downloaded before.
+            kv_memory: Most memory for the KV cache: bytes, or text such as "4 GiB"; see `Settings`.
+            kv_dtype: "auto" is that of the model; "int8" takes half of it or less, at a small loss.
+            max_batch: Most requests computed together.
+            max_waiting: Most requests in line behind them.
+            observers: Functions that are told every event; see `glmflash.engine.events`.
             input_policy: Limits on pictures; the default suits strangers' uploads.
             progress: None shows bars on a terminal, True always, False never; or a function of bytes
                 done and bytes in all, which hears of loading, not of a download.
@@ -73,15 +93,13 @@ class Pipeline:
             CheckpointError: If its tensors or its tokenizer are not as they should be.
             ParameterError: If an argument here is not one of those above.
         """
+        settings = Settings(  # checked before anything is loaded
+            policy=InputPolicy() if input_policy is None else input_policy, kv_memory=kv_memory,
+            kv_dtype=kv_dtype, max_batch=max_batch, max_waiting=max_waiting, observers=observers,
+        )  # fmt: skip
         folder = resolve(model, revision=revision, local_files_only=local_files_only, progress=progress)
-        tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
-        generation = load_generation(folder)
-        network = load_model(folder, dtype=dtype, device=device, progress=progress)
-        preprocessor = load_preprocessor(folder, vision=network.config.vision)
-        policy = InputPolicy() if input_policy is None else input_policy
-        return cls(
-            Engine(network, tokenizer, preprocessor=preprocessor, generation=generation, policy=policy)
-        )
+        engine = load_engine(folder, device=device, dtype=dtype, progress=progress, settings=settings)
+        return cls(engine)
 
     @property
     def engine(self) -> Engine:
@@ -109,6 +127,7 @@ class Pipeline:
 
         Raises:
             InputError: If something given cannot be used; the subclass says what.
+            GlmflashError: If it could not be answered: no place in line, no room, no time, a closed pipeline.
         """
         return self.chat(prepare.question(text, images=images, system=system), **options)
 
@@ -122,7 +141,7 @@ class Pipeline:
         Raises:
             InputError: If something given cannot be used; the subclass says what.
         """
-        return self._start(messages, options).result
+        return self.engine.answer(self._request(messages, options))
 
     def stream(
         self,
@@ -142,24 +161,121 @@ class Pipeline:
 
         Raises:
             InputError: If something given cannot be used; the subclass says what.
-
-        Example:
-            >>> from glmflash import Pipeline
-            >>> with Pipeline.from_pretrained("tiny").stream("Hello", max_new_tokens=4) as stream:
-            ...     text = "".join(delta.text for delta in stream if delta.channel == "answer")
-            >>> text == stream.result.text
-            True
         """
-        if isinstance(text, str) or images is not None or system is not None:
-            text = prepare.question(text, images=images, system=system)  # type: ignore[arg-type]  # it checks
-        return self._start(text, options)
+        return self.engine.start(self._request(prepare.conversation(text, images, system), options))
+
+    def astream(
+        self,
+        text: str | Sequence[Mapping[str, object]],
+        *,
+        images: object = None,
+        system: str | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream:
+        """The same in a running event loop, a notebook's for one: `async for delta in pipe.astream(...)`.
+
+        Raises:
+            InputError: If something given cannot be used; the subclass says what.
+            QueueFullError: If too many requests are in line.
+        """
+        return self.engine.start_async(self._request(prepare.conversation(text, images, system), options))
+
+    def submit(self, item: Item, **options: Unpack[Options]) -> Future[Result]:
+        """Ask without waiting; the future has the answer, or the error. `future.cancel()` always works.
+
+        Args:
+            item: A question, a list of messages, keywords of a call such as `{"text": ..., "images": ...}`,
+                or a `Request`.
+            options: See `prepare.Options`; what a mapping or a request says itself comes first.
+
+        Raises:
+            InputError: If it cannot be used; a picture's own errors come out of the future.
+            QueueFullError: If too many requests are in line.
+        """
+        engine = self.engine
+        return engine.submit(prepare.one(item, options, defaults=engine.generation))
+
+    def batch(
+        self,
+        items: Iterable[Item],
+        *,
+        on_error: OnError = "raise",
+        progress: Progress = None,
+        **options: Unpack[Options],
+    ) -> list[Any]:
+        """Ask many questions at once, and wait for all answers, in order.
+
+        Args:
+            items: As for `submit`.
+            on_error: "raise" ends everything with the first error; "return" puts errors in the places of
+                the results that they stand for.
+            progress: None shows a bar on a terminal, True always, False never; or a function of requests
+                answered and requests in all.
+            options: For items that do not say otherwise.
+        """
+        most = self.engine.prefetch
+        return batch(self._asking(options), items, prefetch=most, on_error=on_error, progress=progress)
+
+    def map(
+        self,
+        items: Iterable[Item],
+        *,
+        on_error: OnError = "raise",
+        prefetch: int | None = None,
+        **options: Unpack[Options],
+    ) -> Iterator[Any]:
+        """Ask as many questions as come, lazily: answers are yielded in order while the next are computed.
+
+        Args:
+            items: As for `submit`; may be endless.
+            on_error: As for `batch`.
+            prefetch: Most items taken whose answers were not; by default twice `max_batch`.
+            options: For items that do not say otherwise.
+        """
+        most = self.engine.prefetch if prefetch is None else prefetch
+        return ordered(self._asking(options), items, prefetch=most, on_error=on_error)
+
+    def session(self, *, system: str | None = None, **options: Unpack[Options]) -> Session:
+        """Begin a conversation; each turn computes only what is new.
+
+        Args:
+            system: A system message to begin with.
+            options: For every question that does not say otherwise.
+        """
+        read = self.engine.read
+        return Session(chat=self.chat, stream=self.stream, encode=read, system=system, options=options)
+
+    def encode(
+        self, image: object, *, max_image_tokens: int | None = None, cache_salt: str | None = None
+    ) -> EncodedImage:
+        """Read a picture once, for any number of questions.
+
+        Its vision tokens are kept in the value returned, and the KV of prompts that begin with it in the
+        cache: ask with `images=` that value.
+
+        Args:
+            image: Of any kind that a call takes.
+            max_image_tokens: Most vision tokens; fewer is faster and coarser.
+            cache_salt: Keeps the KV for questions with the same salt.
+
+        Raises:
+            InputError: If the picture cannot be used.
+        """
+        return encode(self.engine, image, max_image_tokens=max_image_tokens, cache_salt=cache_salt)
+
+    def stats(self) -> Stats:
+        """What was asked and answered so far, how long it took by phase, and what the caches hold."""
+        return self.engine.stats()
 
     def close(self) -> None:
-        """Let go of the model. Closing twice is fine; asking afterwards raises `ClosedError`.
+        """End what is under way, and give memory and threads back.
 
-        A stream that is still open goes on, and keeps the model until its end.
+        Whoever still waits for an answer gets `ClosedError`, as does whoever asks afterwards. Closing
+        twice is fine.
         """
-        self._engine = None
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -172,11 +288,12 @@ class Pipeline:
     def __repr__(self) -> str:
         if self._engine is None:
             return "<Pipeline: closed>"
-        model = self._engine.model
-        size = sum(parameter.numel() for parameter in model.parameters())
-        dtype = str(model.dtype).removeprefix("torch.")
-        return f"<Pipeline: {model.config.model_type}, {size:,} parameters, {dtype} on {model.device}>"
+        return repr(self._engine).replace("Engine", "Pipeline", 1)
 
-    def _start(self, messages: Sequence[Mapping[str, object]], options: Options) -> Stream:
+    def _asking(self, options: Options) -> Callable[[Item], Future[Result]]:
+        """`submit` for many: it waits for a place in line."""
         engine = self.engine
-        return engine.start(prepare.request(messages, options, defaults=engine.generation))
+        return lambda item: engine.submit(prepare.one(item, options, defaults=engine.generation), wait=True)
+
+    def _request(self, messages: Sequence[Mapping[str, object]], options: Options) -> Request:
+        return prepare.request(messages, options, defaults=self.engine.generation)

@@ -2,71 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypedDict
+from typing import Any, cast
 
 from glmflash.config import GenerationConfig
-from glmflash.engine.request import Request
-from glmflash.engine.sampling import LogitsProcessor, Sampling
+from glmflash.engine.request import Options, Request
+from glmflash.engine.sampling import Sampling
 from glmflash.errors import MessageError, ParameterError
-from glmflash.prompt.messages import parse
+from glmflash.prompt.messages import parse, question
 
-__all__ = ["Options", "question", "request"]
+__all__ = ["Options", "conversation", "one", "question", "request"]
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class Options(TypedDict, total=False):
-    """Keywords that every way of asking accepts; what is left out, or None, comes from the checkpoint.
-
-    `Sampling` explains those up to `repetition_stop` (whose None turns it off), `Request` the others.
-    """
-
-    max_new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repetition_penalty: float
-    seed: int | None
-    stop: str | Sequence[str] | None
-    ignore_eos: bool
-    logprobs: int | None
-    logits_processors: Sequence[LogitsProcessor] | None
-    repetition_stop: int | None
-    tools: Sequence[Mapping[str, object]] | None
-    thinking: bool
-    answer_prefix: str | None
-    max_image_tokens: int | None
-    cache_salt: str | None
-
-
-def question(text: str, *, images: object = None, system: str | None = None) -> list[dict[str, object]]:
-    """Write one question about any number of pictures as chat messages, the pictures first.
-
-    Args:
-        text: The question.
-        images: None, one picture, or a list or tuple of pictures, each of any kind that `media.read` takes.
-        system: A system message to begin with.
-
-    Raises:
-        MessageError: If the question or the system message is not a string.
-
-    Example:
-        >>> question("What is this?", images="receipt.png")[0]["content"]
-        [{'type': 'image', 'image': 'receipt.png'}, {'type': 'text', 'text': 'What is this?'}]
-    """
-    for name, value in (("the question", text), ("system", "" if system is None else system)):
-        if not isinstance(value, str):
-            raise MessageError(f"{name} is a {type(value).__name__}; allowed: a string")
-    pictures = [] if images is None else list(images) if isinstance(images, (list, tuple)) else [images]
-    if any(picture is None for picture in pictures):
-        raise MessageError("images holds a None; allowed: pictures only, or images=None for no picture")
-    content: list[dict[str, object]] = [{"type": "image", "image": picture} for picture in pictures]
-    content.append({"type": "text", "text": text})
-    opening: list[dict[str, object]] = [] if system is None else [{"role": "system", "content": system}]
-    return [*opening, {"role": "user", "content": content}]
 
 
 def request(
@@ -90,6 +38,68 @@ def request(
     return Request(
         messages=chat, pictures=pictures, sampling=Sampling.from_generation(defaults, **sampling), **others
     )
+
+
+def one(item: object, options: Options | None = None, *, defaults: GenerationConfig) -> Request:
+    """Read one item of a batch, whatever its form.
+
+    Args:
+        item: A question; a list of messages; keywords of a call, such as `{"text": ..., "images": ...}` or
+            `{"messages": [...]}`, with options of its own beside them; or a `Request`, which is complete
+            and goes as it is.
+        options: Options for items that do not give them themselves.
+        defaults: The checkpoint's sampling defaults.
+
+    Raises:
+        MessageError: If the item is none of these, or its chat is malformed.
+        ParameterError: If an option is unknown or out of range.
+
+    Example:
+        >>> item = {"text": "The total?", "images": "receipt.png", "seed": 7}
+        >>> one(item, {"max_new_tokens": 64}, defaults=GenerationConfig()).pictures
+        ('receipt.png',)
+    """
+    match item:
+        case Request():
+            return item
+        case str():
+            return request(question(item), options or {}, defaults=defaults)
+        case Mapping():
+            messages, own = _keywords(dict(item))
+            return request(messages, cast(Options, {**(options or {}), **own}), defaults=defaults)
+        case Sequence() if not isinstance(item, (bytes, bytearray, memoryview)):
+            return request(item, options or {}, defaults=defaults)
+    raise MessageError(f"an item is a {type(item).__name__}; allowed: {_ITEMS}")
+
+
+def conversation(
+    text: str | Sequence[Mapping[str, object]], images: object, system: str | None
+) -> Sequence[Mapping[str, object]]:
+    """Read what may be a question, with its pictures, or a whole chat already.
+
+    Raises:
+        MessageError: If there is a chat, and pictures or a system message beside it.
+    """
+    if isinstance(text, str) or images is not None or system is not None:
+        return question(text, images=images, system=system)  # type: ignore[arg-type]  # it checks
+    return text
+
+
+_ITEMS = "a question, a list of messages, an object with text or messages, or a Request"
+
+
+def _keywords(item: dict[str, Any]) -> tuple[Sequence[Mapping[str, object]], dict[str, object]]:
+    """The messages that keywords stand for, and the keywords that are options."""
+    if "messages" in item:
+        for name in ("text", "images", "system"):
+            if item.pop(name, None) is not None:
+                raise MessageError(f"an item has both messages and {name}; put everything into messages")
+        return item.pop("messages"), item
+    if "text" not in item:
+        hint = "; a message alone goes into a list" if "role" in item else ""
+        raise MessageError(f"an item has neither text nor messages; allowed: {_ITEMS}{hint}")
+    text, images, system = (item.pop(name, None) for name in ("text", "images", "system"))
+    return question(text, images=images, system=system), item
 
 
 def _tools(tools: Sequence[Mapping[str, object]] | None) -> tuple[Mapping[str, object], ...]:

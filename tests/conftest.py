@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from glmflash.model import Glm4v
 from glmflash.testing import random_checkpoint
-from glmflash.weights import load_model
+from glmflash.weights import load_model, resolve
 
 settings.register_profile("default", deadline=None, max_examples=50, derandomize=True)
 settings.register_profile(
@@ -27,6 +27,21 @@ def nano_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nano_model(nano_checkpoint: Path) -> Glm4v:
     """That checkpoint, loaded."""
     return load_model(nano_checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="session", params=["random", "trained"])
+def world(request: pytest.FixtureRequest, nano_checkpoint: Path):
+    """Engines and questions over a checkpoint: see `engine_world.World`."""
+    from engine_world import open_world
+
+    return open_world(nano_checkpoint if request.param == "random" else resolve("tiny"), request.param)
+
+
+@pytest.fixture(scope="session")
+def known(world):
+    """Questions for that checkpoint, and the answer to each, asked alone with nothing cached."""
+    questions = world.questions("known", 24)
+    return list(zip(questions, world.cold(questions), strict=True))
 
 
 @pytest.fixture(scope="session")

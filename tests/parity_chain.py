@@ -48,7 +48,7 @@ class Chain:
     @cached_property
     def inputs(self):
         engine = self.pipeline.engine
-        pictures = read_pictures(self.request, engine.preprocessor, engine.policy)
+        pictures = read_pictures(self.request, engine.preprocessor, engine.settings.policy)
         config = engine.model.config
         return build_prompt(self.request, pictures, tokenizer=engine.tokenizer, config=config)
 

@@ -1,4 +1,4 @@
-"""The benchmark runs and writes what its page explains; how fast is not asked here."""
+"""The benchmarks run and write what their page explains; how fast is not asked here."""
 
 import json
 import math
@@ -11,11 +11,17 @@ import pytest
 pytest.importorskip("transformers")
 
 ROOT = Path(__file__).parent.parent
-BENCH = ROOT / "tests" / "bench" / "bench.py"
-COMMITTED = sorted((ROOT / "docs" / "benchmarks").glob("*.json"))
+FOLDER = ROOT / "docs" / "benchmarks"
 
 
-def check_shape(report):
+def run_quickly(script, folder):
+    command = [sys.executable, str(ROOT / "tests" / "bench" / script), "--quick", "--threads", "1"]
+    done = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True, check=True)
+    (path,) = folder.iterdir()
+    return path.name, json.loads(path.read_text()), done.stdout
+
+
+def check_model(report):
     assert report.keys() == {"machine", "work", "results"}
     assert report["machine"]["threads"] >= 1
     for cells in report["results"].values():
@@ -29,22 +35,68 @@ def check_shape(report):
         assert all(math.isfinite(value) for value in cells["differences"].values())
 
 
+def check_engine(report):
+    assert report.keys() == {"machine", "work", "tiny", "results"}
+    assert report["machine"]["threads"] >= 1
+    check_cost(report["tiny"])
+    for cells in report["results"].values():
+        check_cost(cells["engine_cost"])
+        for cell in cells.values():
+            check_numbers(cell)
+        tokens = cells["first_token"]["tokens_computed"]
+        assert 0 < tokens["after_encode"] <= tokens["second"] < tokens["first"]  # what it is all about
+        for turn in cells["session"].values():
+            assert turn["computed"]["tokens"] <= turn["new_tokens"] < turn["computed_from_nothing"]["tokens"]
+            assert turn["computed"]["patches"] < turn["computed_from_nothing"]["patches"]
+        assert cells["session"]["third_turn"]["computed"]["patches"] == 0
+
+
+def check_cost(sizes):
+    assert len(sizes) == 2
+    for cell in sizes.values():
+        low, high = cell["engine_share_quartiles"]
+        assert 0 < low <= cell["engine_share"] <= high < 1
+        assert 0 < cell["engine_ms_least"] <= cell["engine_ms"] < cell["step_ms"]
+
+
+def check_numbers(cell):
+    """Wherever there are seconds or ratios, they are in order."""
+    for part in [one for one in cell.values() if isinstance(one, dict)]:
+        if "fastest" in part:
+            assert 0 < part["fastest"] <= part["seconds"] <= part["slowest"]
+        elif "quartiles" in part:
+            low, high = part["quartiles"]
+            assert 0 < low <= part["ratio"] <= high
+        else:
+            check_numbers(part)
+
+
 @pytest.mark.slow
-def test_quick_run_writes_the_report(tmp_path):
-    out = tmp_path / "new" / "quick.json"
-    command = [sys.executable, str(BENCH), "--quick", "--threads", "1", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    report = json.loads(out.read_text())
-    check_shape(report)
+def test_quick_run_of_the_model_writes_the_report(tmp_path):
+    name, report, said = run_quickly("bench.py", tmp_path)
+    assert name == "model-cpu.json"
+    check_model(report)
     assert report["results"].keys() == {"float32", "bfloat16"}
     assert report["results"]["float32"]["differences"]["logits"] < 1e-5  # both did the same work
     assert report["results"]["float32"]["differences"]["tokens"] == 0
-    assert "float32 decode" in done.stdout
+    assert "float32 decode" in said
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+@pytest.mark.slow
+def test_quick_run_of_the_engine_writes_the_report(tmp_path):
+    name, report, said = run_quickly("engine.py", tmp_path)
+    assert name == "engine-cpu.json"
+    check_engine(report)
+    assert report["results"].keys() == {"float32"}
+    exact = report["results"]["float32"]
+    assert exact["first_token"]["same_token_as_transformers"] == 1
+    assert all(turn["same_token"] for turn in exact["session"].values())
+    assert "second over first" in said
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.name)
 def test_committed_reports_are_well_formed_and_name_no_machine(path):
     text = path.read_text()
-    check_shape(json.loads(text))
+    (check_model if path.name.startswith("model") else check_engine)(json.loads(text))
     assert "/home" not in text
     assert "/root" not in text

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from glmflash import CheckpointError, ConfigError, Engine, InputPolicy, ParameterError
+from glmflash import CheckpointError, ConfigError, Engine, ParameterError
 from glmflash.config import GenerationConfig
+from glmflash.engine.settings import Settings
 from glmflash.prompt import Tokenizer
 from glmflash.weights import load_generation, load_preprocessor
 
@@ -17,7 +18,6 @@ def parts(nano_checkpoint, nano_model):
         "tokenizer": Tokenizer.from_file(nano_checkpoint / "tokenizer.json"),
         "preprocessor": load_preprocessor(nano_checkpoint),
         "generation": load_generation(nano_checkpoint),
-        "policy": InputPolicy(),
     }
 
 
@@ -67,6 +67,6 @@ def test_a_tokenizer_of_another_checkpoint(parts, monkeypatch):
         make(parts)
 
 
-def test_the_policy_is_checked_at_once(parts):
+def test_the_policy_is_checked_at_once():
     with pytest.raises(ParameterError, match="input_policy"):
-        make(parts, policy={"max_bytes": 1})
+        Settings(policy={"max_bytes": 1})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from glmflash.engine.sampler import RowState, Sampled, keep_candidates, sample
 from glmflash.engine.sampling import Sampling
-from glmflash.errors import GlmflashError, ParameterError
+from glmflash.errors import NumericsError, ParameterError
 
 VOCAB = 50
 
@@ -170,7 +170,7 @@ def test_logits_that_are_not_finite_fail_their_row_only(bad: float, sampling: Sa
     logits[1, 7] = bad
     states = [RowState(sampling) for _ in range(3)]
     first, second, third = sample(logits, states, vocab_size=VOCAB)
-    assert isinstance(second, GlmflashError)
+    assert isinstance(second, NumericsError)
     assert "not finite" in str(second)
     assert [first] == sample(random_logits(3)[:1], [RowState(sampling)], vocab_size=VOCAB)
     assert isinstance(third, Sampled)
@@ -230,9 +230,9 @@ def test_what_a_processor_raises_is_its_rows_alone(error: type[BaseException]) -
         (None, ParameterError),
         ([1.0], ParameterError),
         (torch.zeros(VOCAB + 1), ParameterError),
-        (torch.full((VOCAB,), math.nan), GlmflashError),
-        (torch.full((VOCAB,), math.inf), GlmflashError),
-        (torch.full((VOCAB,), -math.inf), GlmflashError),
+        (torch.full((VOCAB,), math.nan), ParameterError),
+        (torch.full((VOCAB,), math.inf), ParameterError),
+        (torch.full((VOCAB,), -math.inf), ParameterError),
     ],
 )
 def test_what_a_processor_returns_is_checked(returned: object, error: type[Exception]) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from glmflash import ClosedError, ImageError, MessageError, ParameterError, Pipeline
+from glmflash import ClosedError, ImageError, MessageError, ParameterError, Pipeline, prepare
+from glmflash.engine.inputs import build_prompt, read_pictures
 from glmflash.errors import ContextLengthError, GlmflashError
 from glmflash.model import NoCache
 from glmflash.prompt import TemplateStyle
@@ -26,9 +27,14 @@ def pipe(nano_checkpoint):
 
 def test_greedy_tokens_equal_a_recomputation_without_cache(pipe):
     images = [picture(1), picture(2, 56, 140)]
-    stream = pipe.stream("Which?", images=images, max_new_tokens=12, ignore_eos=True, temperature=0)
-    inputs = stream._steps._inputs
+    options = {"max_new_tokens": 12, "ignore_eos": True, "temperature": 0}
+    stream = pipe.stream("Which?", images=images, **options)
     model = pipe.engine.model
+    request = prepare.request(
+        prepare.question("Which?", images=images), options, defaults=pipe.engine.generation
+    )
+    pictures = read_pictures(request, pipe.engine.preprocessor, pipe.engine.settings.policy, fingerprint=str)
+    inputs = build_prompt(request, pictures, tokenizer=pipe.engine.tokenizer, config=model.config)
     rows = torch.cat([one.rows for one in inputs.pictures])
     vision = model.encode_images(rows, [one.grid for one in inputs.pictures])
     ids, positions = list(inputs.prompt.ids), torch.tensor(inputs.prompt.positions)
@@ -147,14 +153,16 @@ def test_logprobs_are_of_the_tokens_generated(pipe):
 
 
 def test_usage_and_timings_add_up(pipe):
-    result = pipe("Hi", images=[picture(1), picture(2)], max_new_tokens=5, ignore_eos=True)
+    images = [picture(101), picture(102)]
+    result = pipe("Hi", images=images, max_new_tokens=5, ignore_eos=True, cache_salt="add up")
     assert result.usage.image == 2 * 12
     assert result.usage.prompt > result.usage.image
     assert (result.usage.completion, result.usage.cached) == (5, 0)
     timings = result.timings
     assert min(timings.media, timings.vision, timings.prefill, timings.decode) > 0
-    phases = timings.media + timings.vision + timings.prefill
-    assert phases <= timings.first_token < timings.total
+    phases = timings.queue + timings.media + timings.vision + timings.prefill
+    assert phases == pytest.approx(timings.first_token)
+    assert timings.first_token + timings.decode == pytest.approx(timings.total)
     assert timings.tokens_per_second == pytest.approx(4 / timings.decode)
 
 
@@ -164,9 +172,7 @@ def test_a_prompt_that_does_not_fit_says_what_would(pipe):
     whole = model.config
     try:
         model.config = dataclasses.replace(whole, text=small)
-        with pytest.raises(
-            ContextLengthError, match=r"48 of them pictures \(48\).*holds 40.*max_image_tokens"
-        ):
+        with pytest.raises(ContextLengthError, match=r"holds 40.*48 picture tokens.*max_image_tokens"):
             pipe("Hi", images=picture(1, 168, 224))
         assert pipe("Hi", max_new_tokens=1000, ignore_eos=True).usage.total == 40
         fits = pipe("Hi", images=picture(1, 168, 224), max_image_tokens=12, max_new_tokens=2)
@@ -203,7 +209,7 @@ def test_pictures_and_places_must_agree(pipe):
         pipe.chat([{"role": "user", "content": [{"type": "video", "video": "x.mp4"}]}])
 
 
-def test_timings_leave_out_the_time_between_deltas(pipe):
+def test_a_slow_reader_does_not_slow_the_engine(pipe):
     stream = pipe.stream("Hi", max_new_tokens=4, ignore_eos=True)
     time.sleep(0.5)
     for _ in stream:
@@ -211,11 +217,22 @@ def test_timings_leave_out_the_time_between_deltas(pipe):
     assert stream.result.timings.total < 0.5
 
 
-def test_a_finished_stream_keeps_neither_cache_nor_patches(pipe):
+def test_a_finished_stream_holds_neither_pictures_nor_the_engine(pipe):
     stream = pipe.stream("Hi", images=picture(1), max_new_tokens=2)
     assert stream.result
-    assert not hasattr(stream, "_steps")
+    held = vars(stream._sequence)
+    assert not held["vision"]
+    assert held["keep"] is None
+    assert not {"inputs", "request"} & held.keys()
     assert "tokens" in repr(stream)
+
+
+def test_a_stream_nobody_holds_is_cancelled(pipe):
+    stream = pipe.stream("Hi", max_new_tokens=3000, ignore_eos=True, repetition_stop=None)
+    next(stream)
+    future = stream._sequence.future
+    del stream
+    assert future.result(timeout=5).finish_reason == "cancelled"
 
 
 def test_a_stream_may_be_read_by_several_threads(pipe):

@@ -19,6 +19,15 @@ def load(path: Path) -> ModuleType:
 
 
 @pytest.mark.slow
+def test_conversation_reuses_what_was_said(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    load(EXAMPLES / "conversation.py").main()
+    printed = capsys.readouterr().out
+    assert "prompt tokens reused" in printed
+    assert "8 receipts in" in printed
+
+
+@pytest.mark.slow
 def test_quickstart_asks_three_questions_and_draws_the_answer(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])  # the script adds its own folder
     load(EXAMPLES / "quickstart.py").main(folder=tmp_path)

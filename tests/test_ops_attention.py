@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from glmflash.ops.attention import causal_attention, segment_attention
+from glmflash.ops.attention import (
+    causal_attention,
+    causal_mask,
+    decode_attention,
+    head_attention,
+    segment_attention,
+)
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
@@ -46,6 +52,44 @@ def test_causal_attention_does_not_look_ahead():
     before = causal_attention(q, k, v)
     k[4:], v[4:] = 100.0, 100.0
     assert torch.equal(causal_attention(q, k, v)[:4], before[:4])
+
+
+def heads_first(x: Tensor) -> Tensor:
+    return x.transpose(0, 1)[None]
+
+
+@pytest.mark.parametrize(("new", "seen"), [(1, 9), (7, 7), (3, 9)])
+def test_head_attention_with_a_mask_made_before_equals_causal_attention(new, seen):
+    q, k, v = tensors(new, seen, 8, 2)
+    mask = causal_mask(new, seen, dtype=q.dtype, device=q.device)
+    assert torch.equal(head_attention(q, heads_first(k), heads_first(v), mask), causal_attention(q, k, v))
+
+
+@pytest.mark.parametrize("seen", [[4], [4, 4], [3, 17, 1, 8]])
+def test_decode_attention_equals_one_sequence_at_a_time_bit_for_bit(seen):
+    rows = [tensors(1, length, 6, 2) for length in seen]
+    expected = torch.cat([causal_attention(*row) for row in rows])
+    past = ((heads_first(k), heads_first(v)) for _, k, v in rows)
+    assert torch.equal(decode_attention(torch.cat([q for q, _, _ in rows]), past), expected)
+
+
+def test_decode_attention_uses_each_past_before_it_asks_for_the_next():
+    rows = [tensors(1, 5, 4, 2) for _ in range(3)]
+    rows = [(q, k + i, v * i) for i, (q, k, v) in enumerate(rows)]
+    buffer = torch.empty(2, 5, 2, 8)
+
+    def past():
+        for _, k, v in rows:
+            buffer[0], buffer[1] = k, v
+            yield heads_first(buffer[0]), heads_first(buffer[1])
+
+    expected = torch.cat([causal_attention(*row) for row in rows])
+    assert torch.equal(decode_attention(torch.cat([q for q, _, _ in rows]), past()), expected)
+
+
+@pytest.mark.parametrize(("new", "seen"), [(1, 1), (1, 5), (4, 4)])
+def test_no_mask_is_made_where_none_is_needed(new, seen):
+    assert causal_mask(new, seen, dtype=torch.float32, device=torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize("lengths", [[6], [4, 4, 4], [3, 5, 1, 2], [1, 1], [2, 2, 7]])

@@ -44,11 +44,14 @@ def test_options_reach_sampling_and_request():
         "max_image_tokens": 9,
         "cache_salt": "a",
         "tools": [{"name": "f"}],
+        "priority": -100,
+        "timeout": 0.5,
     }
     request = prepare.request(prepare.question("Q"), options, defaults=DEFAULTS)
     assert request.sampling.stop == ("x",)
     assert (request.thinking, request.max_image_tokens, request.cache_salt) == (True, 9, "a")
     assert request.tools == ({"name": "f"},)
+    assert (request.priority, request.timeout) == (-100, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,17 @@ def test_options_reach_sampling_and_request():
         ("cache_salt", ""),
         ("cache_salt", "x" * 257),
         ("cache_salt", 5),
+        ("priority", 101),
+        ("priority", -101),
+        ("priority", True),
+        ("priority", 1.0),
+        ("priority", "high"),
+        ("timeout", 0),
+        ("timeout", -1.5),
+        ("timeout", float("nan")),
+        ("timeout", float("inf")),
+        ("timeout", True),
+        ("timeout", "10 s"),
     ],
 )
 def test_a_bad_option_is_named(name, value):
@@ -104,3 +118,61 @@ def test_a_request_checks_its_types(field):
 def test_the_developer_is_the_system():
     messages = [{"role": "developer", "content": "S"}, {"role": "user", "content": "Q"}]
     assert prepare.request(messages, {}, defaults=DEFAULTS).messages[0].role == "system"
+
+
+def test_every_form_of_an_item_is_the_same_request():
+    wanted = prepare.request(prepare.question("Q", images=["a.png"]), {"seed": 1}, defaults=DEFAULTS)
+    messages = prepare.question("Q", images="a.png")
+    for item in (
+        wanted,
+        {"text": "Q", "images": "a.png", "seed": 1},
+        {"text": "Q", "images": ["a.png"], "system": None},
+        {"messages": messages, "seed": 1},
+        {"messages": messages, "text": None},
+        messages,
+        tuple(messages),
+    ):
+        assert prepare.one(item, {"seed": 1}, defaults=DEFAULTS) == wanted
+    plain = prepare.request(prepare.question("Q", system="S"), {}, defaults=DEFAULTS)
+    assert prepare.one({"text": "Q", "system": "S"}, defaults=DEFAULTS) == plain
+    assert prepare.one("Q", defaults=DEFAULTS).messages == plain.messages[1:]
+
+
+def test_an_item_overrides_the_options_beside_it():
+    options = {"seed": 1, "max_new_tokens": 9}
+    item = {"text": "Q", "seed": 2}
+    sampling = prepare.one(item, options, defaults=DEFAULTS).sampling
+    assert (sampling.seed, sampling.max_new_tokens) == (2, 9)
+    assert prepare.one({"text": "Q", "seed": None}, options, defaults=DEFAULTS).sampling.seed is None
+    assert item == {"text": "Q", "seed": 2}
+    complete = prepare.one("Q", defaults=DEFAULTS)
+    assert prepare.one(complete, options, defaults=DEFAULTS) is complete
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (3, "int"),
+        (None, "NoneType"),
+        (b"Q", "bytes"),
+        ({}, "neither text nor messages"),
+        ({"images": "a.png"}, "neither"),
+        ({"role": "user", "content": "Q"}, "goes into a list"),
+        ({"text": "Q", "messages": []}, "both messages and text"),
+        ({"messages": [{"role": "user", "content": "Q"}], "images": "a.png"}, "both messages and images"),
+        ({"messages": "Q"}, "list of messages"),
+        ({"messages": None}, "messages"),
+        ({"text": None}, "the question"),
+        ([], "empty"),
+        (["Q"], "messages"),
+    ],
+)
+def test_an_item_that_is_none_of_these(item, said):
+    with pytest.raises(MessageError, match=said):
+        prepare.one(item, defaults=DEFAULTS)
+
+
+def test_an_unknown_keyword_of_an_item_is_named():
+    with pytest.raises(ParameterError, match="allowed") as caught:
+        prepare.one({"text": "Q", "max_tokens": 3}, defaults=DEFAULTS)
+    assert caught.value.parameter == "max_tokens"

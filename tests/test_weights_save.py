@@ -189,6 +189,6 @@ def test_a_checkpoint_can_be_saved_over_itself(tmp_path: Path) -> None:
 
 def test_files_are_on_disk_before_they_are_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr(save, "_sync", lambda path: synced.append(path.name))
+    monkeypatch.setattr(save, "sync", lambda path: synced.append(path.name))
     write_checkpoint(tmp_path, numbered(2), config={}, shard_bytes=16)
     assert set(synced) == {path.name for path in tmp_path.iterdir()} | {tmp_path.name}

@@ -1,11 +1,45 @@
-"""Requests → tokens: sampling, stopping, and the loop that generates."""
+"""Requests → tokens: scheduling, sampling, stopping, and the one thread that computes for all of them."""
 
+from glmflash.engine.encoded import EncodedImage
 from glmflash.engine.engine import Engine
+from glmflash.engine.events import (
+    BlockEvicted,
+    Event,
+    Observer,
+    PictureDecoded,
+    Prefill,
+    RequestFinished,
+    RequestQueued,
+    TokenGenerated,
+    VisionDone,
+)
 from glmflash.engine.request import Request
 from glmflash.engine.sampling import Sampling
-from glmflash.engine.stream import Stream
+from glmflash.engine.settings import Settings
+from glmflash.engine.stats import Percentiles, Stats, VisionStats
+from glmflash.engine.stream import AsyncStream, Stream
 
-__all__ = ["Engine", "Request", "Sampling", "Stream"]
+__all__ = [
+    "AsyncStream",
+    "BlockEvicted",
+    "EncodedImage",
+    "Engine",
+    "Event",
+    "Observer",
+    "Percentiles",
+    "PictureDecoded",
+    "Prefill",
+    "Request",
+    "RequestFinished",
+    "RequestQueued",
+    "Sampling",
+    "Settings",
+    "Stats",
+    "Stream",
+    "TokenGenerated",
+    "VisionDone",
+    "VisionStats",
+]
 
 
 def __dir__() -> list[str]:

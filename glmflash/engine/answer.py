@@ -76,8 +76,14 @@ class Answer:
         self.finish_reason = self.finish_reason or reason
         return shown
 
-    def result(self, timings: Timings) -> Result:
-        """The finished answer."""
+    def result(self, timings: Timings, *, cached: int = 0, saved: int = 0) -> Result:
+        """The finished answer.
+
+        Args:
+            timings: Where its time went.
+            cached: Tokens of the prompt whose KV was already there.
+            saved: Tokens that were not computed again thanks to any cache.
+        """
         parsed = self._parser.parsed()
         last = len(self._sizes) - 1  # the text does not say which picture; the latest is the likeliest
         boxes = (
@@ -97,7 +103,7 @@ class Answer:
             boxes=boxes,
             tool_calls=parsed.tool_calls,
             finish_reason=self.finish_reason,
-            usage=replace(self._usage, completion=len(self._token_ids)),
+            usage=replace(self._usage, completion=len(self._token_ids), cached=cached, saved_prefill=saved),
             timings=replace(timings, tokens_per_second=speed),
         )
 

@@ -1,19 +1,46 @@
-"""Requests → streams of tokens: holds what every request of one checkpoint shares."""
+"""Requests from any thread → answers: one model, one KV cache, and one worker that serves them all."""
 
-import time
+import contextlib
+import itertools
+import os
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cache, partial
+from typing import TypeVar
 
-from glmflash.config import GenerationConfig, ModelConfig, PreprocessorConfig
-from glmflash.engine.inputs import build_prompt, read_pictures
+from glmflash.config import GenerationConfig, PreprocessorConfig
+from glmflash.engine.checks import check_eos, check_vocabulary, describe
+from glmflash.engine.delivery import Delivery
+from glmflash.engine.encoded import EncodedImage
+from glmflash.engine.events import Observers, RequestQueued
+from glmflash.engine.inbox import Inbox
+from glmflash.engine.inputs import read_picture
+from glmflash.engine.prefix import Prefix
+from glmflash.engine.preparation import Preparation
+from glmflash.engine.readers import Readers
 from glmflash.engine.request import Request
+from glmflash.engine.runner import Runner
 from glmflash.engine.sampling import Sampling
-from glmflash.engine.stream import Stream
-from glmflash.errors import CheckpointError, ConfigError, ParameterError
-from glmflash.media.policy import InputPolicy
+from glmflash.engine.sequence import Letter, OnDeltas, Sequence, Then
+from glmflash.engine.settings import Settings
+from glmflash.engine.stats import Accounts, Stats, VisionStats
+from glmflash.engine.storage import make_runner
+from glmflash.engine.stream import AsyncStream, Stream
+from glmflash.engine.waiting import result
+from glmflash.engine.worker import Worker, check_caller, check_process, closed, stop
+from glmflash.errors import QueueFullError
+from glmflash.kv.pool import BlockPool, BlockTable
+from glmflash.kv.store import BlockStore
+from glmflash.media.patches import Patches
 from glmflash.model.glm import Glm4v
-from glmflash.prompt.template import Control, segments
+from glmflash.output.result import Result
 from glmflash.prompt.tokenizer import Tokenizer
+from glmflash.weights.fingerprint import fingerprint
 
 __all__ = ["Engine"]
+
+T = TypeVar("T")
 
 
 def __dir__() -> list[str]:
@@ -21,19 +48,19 @@ def __dir__() -> list[str]:
 
 
 class Engine:
-    """One loaded checkpoint, ready to answer. Any number of threads may start requests.
+    """One loaded checkpoint that answers any number of requests at once. Any thread may call it.
 
     Args:
-        model: The network.
+        model: The network. From now on it belongs to the engine's thread.
         tokenizer: Of the same checkpoint.
         preprocessor: How its pictures become patches.
         generation: Its sampling defaults and end tokens.
-        policy: Limits on pictures.
+        settings: Limits and memory; by default those of `Settings()`.
 
     Raises:
         CheckpointError: If network and tokenizer are not of one checkpoint.
         ConfigError: If the sampling defaults are out of range, or nothing ends an answer.
-        ParameterError: If `policy` is not an `InputPolicy`.
+        ParameterError: If not even one KV block fits into `kv_memory`.
     """
 
     def __init__(
@@ -43,56 +70,229 @@ class Engine:
         *,
         preprocessor: PreprocessorConfig,
         generation: GenerationConfig,
-        policy: InputPolicy,
+        settings: Settings | None = None,
     ) -> None:
-        if not isinstance(policy, InputPolicy):
-            raise ParameterError("input_policy", f"is a {type(policy).__name__}; allowed: an InputPolicy")
-        self.model = model
+        settings = Settings() if settings is None else settings
+        self.eos = frozenset(generation.eos_token_id or model.config.eos_token_id)
+        check_vocabulary(model.config, tokenizer)
+        check_eos(self.eos, model.config.text.vocab_size)
+        Sampling.from_generation(generation)
         self.tokenizer = tokenizer
         self.preprocessor = preprocessor
         self.generation = generation
-        self.policy = policy
-        self.eos = frozenset(generation.eos_token_id or model.config.eos_token_id)
-        _check_vocabulary(model.config, tokenizer)
-        _check_eos(self.eos, model.config.text.vocab_size)
-        Sampling.from_generation(generation)
+        self.settings = settings
+        self.pins: dict[tuple[str | None, str], BlockTable] = {}
+        self._delivery = Delivery(Accounts(), Observers(tuple(settings.observers)))
+        runner = make_runner(model, settings, self._delivery, vocab_size=tokenizer.vocab_size)
+        self._runner: Runner | None = runner
+        self._inbox = Inbox[Letter](settings.max_waiting)
+        # Text has a thread of its own, so that it never stands behind pictures.
+        self._readers = Readers(min(4, os.cpu_count() or 1)), Readers(1, name="glmflash-text")
+        self._fingerprint: Callable[[], str] = cache(partial(fingerprint, model, model.config, preprocessor))
+        self._prepare: Preparation | None = Preparation(
+            model=model, tokenizer=tokenizer, preprocessor=preprocessor, policy=settings.policy, eos=self.eos,
+            capacity=runner.capacity, fingerprint=self._fingerprint, delivery=self._delivery,
+            inbox=self._inbox,
+        )  # fmt: skip
+        self._numbers = itertools.count(1)
+        self._pid = os.getpid()
+        self._thread = Worker(runner, self._inbox).thread
+        self._check_thread: Callable[[], None] = partial(check_caller, self._thread, self._readers, self._pid)
+        # No thread knows the engine, so it can be collected; then, or as the interpreter exits, they end.
+        self._stop = weakref.finalize(self, stop, self._inbox, self._readers, self._thread, self._pid)
+        self._thread.start()
 
-    def start(self, request: Request) -> Stream:
-        """Read the request's pictures and build its prompt, in the caller's thread; nothing is generated yet.
+    @property
+    def prefetch(self) -> int:
+        """How many requests to have under way, to keep batches full while results are taken."""
+        return min(2 * self.settings.max_batch, self.settings.max_waiting)
+
+    @property
+    def model(self) -> Glm4v:
+        """The network. Do not compute with it while requests are under way.
 
         Raises:
-            InputError: If a picture or the chat cannot be used; see its subclasses.
+            ClosedError: If the engine has been closed.
         """
-        began = time.perf_counter()
-        pictures = read_pictures(request, self.preprocessor, self.policy)
-        media = time.perf_counter() - began
-        inputs = build_prompt(request, pictures, tokenizer=self.tokenizer, config=self.model.config)
-        prepared = time.perf_counter() - began
-        return Stream(
-            self.model, self.tokenizer, request, inputs, eos=self.eos, media=media, prepared=prepared
+        return self._open().model
+
+    @property
+    def fingerprint(self) -> str:
+        """Names weights, dtype and preprocessing: vision tokens and KV of another one do not fit."""
+        self._open()
+        return self._fingerprint()
+
+    def read(
+        self, picture: object, *, max_image_tokens: int | None = None, cache_salt: str | None = None
+    ) -> Patches | EncodedImage:
+        """Decode a picture and cut it into patches, in the caller's thread; these can stand for it then.
+
+        Args:
+            picture: Anything that `media.read` takes; one that was read or encoded before stays as it is.
+            max_image_tokens: Most vision tokens.
+            cache_salt: Makes no difference yet; it counts when the picture is asked about.
+
+        Raises:
+            InputError: If the picture cannot be used.
+        """
+        self._open()
+        policy = self.settings.policy
+        return read_picture(picture, self.preprocessor, policy, max_image_tokens=max_image_tokens)
+
+    def submit(
+        self, request: Request, *, on_deltas: OnDeltas | None = None, wait: bool = False
+    ) -> "Future[Result]":
+        """Hand in a request; its future has the result, or whatever error ended it.
+
+        `future.cancel()` works until the end, and frees what the request holds within a step.
+
+        Args:
+            request: What to answer.
+            on_deltas: Called on the engine's thread with what can be shown, as it comes.
+            wait: Whether to wait for a place in line if all are held.
+
+        Raises:
+            QueueFullError: If `max_waiting` requests are in line.
+            ClosedError: If the engine has been closed.
+            EngineDeadError: If its worker has died, or belongs to a process that this one was forked from.
+        """
+        return self._hand_in(request, on_deltas=on_deltas, wait=wait).future
+
+    def answer(self, request: Request) -> Result:
+        """Hand in a request, and wait for its result. Raises as `submit` and `wait` do."""
+        self._check_thread()
+        return self.wait(self.submit(request))
+
+    def wait(self, future: Future[T]) -> T:
+        """Wait for what `submit`, `prefill` or `call` returned. An interrupt while waiting cancels it.
+
+        Raises:
+            GlmflashError: If the engine's own thread asks: it would wait for itself. And whatever the
+                future raises.
+        """
+        self._check_thread()
+        try:
+            return result(future)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def start(self, request: Request, *, wait: bool = False) -> Stream:
+        """Hand in a request, and get its answer piece by piece. Raises as `submit` does."""
+        return Stream.open(partial(self._hand_in, request, wait=wait), check=self._check_thread)
+
+    def start_async(self, request: Request) -> AsyncStream:
+        """The same for a running event loop. Raises as `submit` does."""
+        return AsyncStream.open(partial(self._hand_in, request))
+
+    def prefill(self, request: Request, *, then: Callable[[Prefix], T]) -> "Future[T]":
+        """Compute the leading part of a request's prompt, up to its last picture; nothing is generated.
+
+        Args:
+            request: Its sampling is not used.
+            then: Called on the engine's thread while the computed blocks are held; makes the future's value.
+
+        Raises:
+            Exceptions as `submit`.
+        """
+        return self._hand_in(request, then=then, wait=True).future
+
+    def call(self, function: Callable[[BlockPool, BlockStore], T]) -> "Future[T]":
+        """Run a function on the engine's thread between two steps: only there may pool and store be touched.
+
+        Raises:
+            ClosedError: If the engine has been closed.
+            EngineDeadError: As `submit`.
+        """
+        runner, future = self._open(), Future[T]()
+        self._inbox.put(partial(_settle, future, function, runner.scheduler.pool, runner.store))
+        return future
+
+    def stats(self) -> Stats:
+        """What the engine did so far, and what it is at.
+
+        Raises:
+            ClosedError: If the engine has been closed.
+        """
+        runner = self._open()
+        scheduler, vision = runner.scheduler, runner.vision
+        sent_back = sum(one.clock.admitted is not None for one in list(scheduler.waiting))
+        return self._delivery.accounts.snapshot(
+            waiting=self._inbox.held + sent_back,
+            running=len(scheduler.running),
+            preemptions=scheduler.preemptions,
+            vision=VisionStats(len(vision), vision.nbytes, vision.hits, vision.misses),
+            pool=scheduler.pool.stats(),
+            kv_bytes=runner.store.nbytes,
         )
 
+    def close(self) -> None:
+        """End what is under way with `ClosedError`, and give memory and threads back. Twice is fine."""
+        self._runner = self._prepare = None
+        self._fingerprint = str  # the other one holds the model
+        self.pins = {}
+        self._stop()
 
-def _check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
-    """A foreign tokenizer would index past the embeddings, or put pictures where none are looked for."""
-    if tokenizer.vocab_size > config.text.vocab_size:
-        raise CheckpointError(
-            f"tokenizer.json has ids up to {tokenizer.vocab_size - 1}, but vocab_size in config.json is "
-            f"{config.text.vocab_size}; they are of different checkpoints"
+    def __repr__(self) -> str:
+        runner = self._runner
+        return f"<Engine: {'closed' if runner is None else describe(runner.model)}>"
+
+    def _open(self) -> Runner:
+        check_process(self._pid)
+        runner = self._runner
+        self._inbox.check()
+        if runner is None:
+            raise closed()
+        return runner
+
+    def _hand_in(
+        self,
+        request: Request,
+        *,
+        on_deltas: OnDeltas | None = None,
+        then: Then | None = None,
+        wait: bool = False,
+    ) -> Sequence:
+        self._open()
+        if wait:
+            self._check_thread()
+        prepare, accounts = self._prepare, self._delivery.accounts
+        try:
+            self._inbox.enter(wait=wait)
+        except QueueFullError:
+            accounts.rejected()
+            raise
+        sequence = Sequence(
+            next(self._numbers),
+            request,
+            on_deltas=on_deltas,
+            then=then,
+            leave=self._inbox.leave,
+            keep=self,
         )
-    for segment in segments([{"role": "user", "content": [{"type": "image", "image": ""}]}]):
-        if isinstance(segment, Control):
-            tokenizer.control(segment.token)
-    if tokenizer.control("<|image|>") != config.image_token_id:
-        raise CheckpointError(
-            f"tokenizer.json has <|image|> as {tokenizer.control('<|image|>')}, but image_token_id in "
-            f"config.json is {config.image_token_id}; they are of different checkpoints"
-        )
+        try:
+            if then is None:
+                accounts.submitted()
+            if observers := self._delivery.observers:
+                observers.emit(RequestQueued(request=sequence.number, priority=request.priority))
+            readers = self._readers[all(isinstance(one, (Patches, EncodedImage)) for one in request.pictures)]
+            if prepare is None or not readers.call(partial(prepare, sequence), rank=sequence.rank):
+                self._delivery.fail(sequence, closed())
+        except BaseException:  # an interrupt, or no thread to be had: nobody will ever see the future
+            sequence.future.cancel()
+            sequence.leave()
+            raise
+        return sequence
 
 
-def _check_eos(eos: frozenset[int], vocab_size: int) -> None:
-    if not eos or not all(0 <= token_id < vocab_size for token_id in eos):
-        raise ConfigError(
-            f"generation_config.json: eos_token_id is {sorted(eos)}; allowed: at least one id below "
-            f"vocab_size {vocab_size}, here or in config.json"
-        )
+def _settle(
+    future: "Future[T]", function: Callable[[BlockPool, BlockStore], T], pool: BlockPool, store: BlockStore
+) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        settle = partial(future.set_result, function(pool, store))
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        settle = partial(future.set_exception, error)
+    with contextlib.suppress(BaseException):  # of a callback
+        settle()

@@ -1,11 +1,14 @@
 """A request → what the network is given: patches of its pictures, and its prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from glmflash.config import ModelConfig, PreprocessorConfig
+from glmflash.engine.encoded import EncodedImage
+from glmflash.engine.overflow import too_long
+from glmflash.engine.prefix import leading
 from glmflash.engine.request import Request
-from glmflash.errors import ContextLengthError, FetchError, ImageError, ParameterError
+from glmflash.errors import FetchError, ImageError, ParameterError
 from glmflash.media.patches import Patches, still
 from glmflash.media.policy import InputPolicy
 from glmflash.media.read import read
@@ -15,7 +18,7 @@ from glmflash.prompt.messages import ImageUrl
 from glmflash.prompt.template import TemplateStyle, segments
 from glmflash.prompt.tokenizer import Tokenizer
 
-__all__ = ["Inputs", "build_prompt", "read_pictures"]
+__all__ = ["Inputs", "build_prompt", "leading", "read_picture", "read_pictures"]
 
 
 def __dir__() -> list[str]:
@@ -28,27 +31,41 @@ class Inputs:
 
     Args:
         prompt: Token ids, positions, and where the pictures stand.
-        pictures: Patches of each picture, in the order of the prompt.
+        pictures: Each picture, in the order of the prompt: as patches, unless it came encoded.
     """
 
     prompt: Prompt
-    pictures: tuple[Patches, ...]
+    pictures: tuple[Patches | EncodedImage, ...]
 
 
 def read_pictures(
-    request: Request, preprocessor: PreprocessorConfig, policy: InputPolicy
-) -> tuple[Patches, ...]:
-    """Decode, resize and cut the request's pictures into patches.
+    request: Request,
+    preprocessor: PreprocessorConfig,
+    policy: InputPolicy,
+    *,
+    fingerprint: Callable[[], str] | None = None,
+) -> tuple[Patches | EncodedImage, ...]:
+    """Decode, resize and cut the request's pictures into patches; those read or encoded before are passed on.
+
+    Args:
+        request: Names the pictures.
+        preprocessor: How they become patches.
+        policy: Limits on them.
+        fingerprint: Gives the one that encoded pictures must have; called only if there are any.
 
     Raises:
-        ImageError: If one cannot be read or breaks the policy.
+        ImageError: If one cannot be read, breaks the policy, or was encoded by another model.
         FetchError: If one is a URL that may not be fetched.
+        ParameterError: If `max_image_tokens` is less than an encoded picture has.
     """
-    pictures = []
+    pictures: list[Patches | EncodedImage] = []
     for index, picture in enumerate(request.pictures):
         try:
-            pixels = read(_source(picture), policy=policy)
-            pictures.append(still(pixels, preprocessor, max_image_tokens=request.max_image_tokens))
+            if isinstance(picture, EncodedImage):
+                _check_encoded(picture, request, fingerprint)
+            pictures.append(
+                read_picture(picture, preprocessor, policy, max_image_tokens=request.max_image_tokens)
+            )
         except (ImageError, FetchError) as error:
             if len(request.pictures) == 1:
                 raise
@@ -56,8 +73,26 @@ def read_pictures(
     return tuple(pictures)
 
 
+def read_picture(
+    picture: object,
+    preprocessor: PreprocessorConfig,
+    policy: InputPolicy,
+    *,
+    max_image_tokens: int | None = None,
+) -> Patches | EncodedImage:
+    """Decode, resize and cut one picture into patches; one that was read or encoded before stays as it is.
+
+    Raises:
+        ImageError: If it cannot be read, or breaks the policy.
+        FetchError: If it is a URL that may not be fetched.
+    """
+    if isinstance(picture, (Patches, EncodedImage)):
+        return picture
+    return still(read(_source(picture), policy=policy), preprocessor, max_image_tokens=max_image_tokens)
+
+
 def build_prompt(
-    request: Request, pictures: Sequence[Patches], *, tokenizer: Tokenizer, config: ModelConfig
+    request: Request, pictures: Sequence[Patches | EncodedImage], *, tokenizer: Tokenizer, config: ModelConfig
 ) -> Inputs:
     """Lay out and encode the request's messages, with room for the pictures.
 
@@ -81,24 +116,23 @@ def build_prompt(
     )
     limit = config.text.max_position_embeddings
     if len(prompt) >= limit:
-        _too_long(prompt, limit)
+        encoded = any(isinstance(picture, EncodedImage) for picture in pictures)
+        raise too_long(prompt, request, tokenizer=tokenizer, limit=limit, encoded=encoded)
     return Inputs(prompt, tuple(pictures))
 
 
-def _too_long(prompt: Prompt, limit: int) -> None:
-    by_picture = [span.length for span in prompt.spans]
-    pictures = (
-        f", {sum(by_picture)} of them pictures ({', '.join(map(str, by_picture))})" if by_picture else ""
-    )
-    remedy = "shorten the text or drop earlier messages"
-    if by_picture:
-        fitting = (limit - 1 - (len(prompt) - sum(by_picture))) // len(by_picture)
-        if fitting > 0:
-            remedy = f"max_image_tokens={fitting} would make it fit; or {remedy}"
-    raise ContextLengthError(
-        f"the prompt has {len(prompt)} tokens{pictures}; the model's context holds {limit}, the answer"
-        f" included: {remedy}"
-    )
+def _check_encoded(picture: EncodedImage, request: Request, fingerprint: Callable[[], str] | None) -> None:
+    if fingerprint is not None and picture.fingerprint != fingerprint():
+        raise ImageError(
+            "the encoded picture was made by another model, dtype or preprocessing; encode it with this one"
+        )
+    most = request.max_image_tokens
+    if most is not None and most < picture.num_tokens:
+        raise ParameterError(
+            "max_image_tokens",
+            f"is {most}, but an encoded picture has {picture.num_tokens} tokens already;"
+            f" encode it anew with max_image_tokens={most}",
+        )
 
 
 def _source(picture: object) -> object:

@@ -1,15 +1,17 @@
 """One question, wholly specified: what the engine is asked to answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from math import isfinite
+from numbers import Integral, Real
 from types import UnionType
+from typing import TypedDict
 
-from glmflash.engine.sampling import Sampling
+from glmflash.engine.sampling import LogitsProcessor, Sampling
 from glmflash.errors import ParameterError
 from glmflash.prompt.messages import Message
 
-__all__ = ["Request"]
+__all__ = ["Options", "Request"]
 
 
 def __dir__() -> list[str]:
@@ -30,6 +32,9 @@ class Request:
         max_image_tokens: Most vision tokens for each picture; fewer is faster and coarser. None keeps
             the checkpoint's own limit.
         cache_salt: Keeps this request's cached work apart from that of other salts.
+        priority: From -100 to 100; higher goes first. One unit is worth ten seconds of waiting, so nobody
+            waits for ever.
+        timeout: Seconds from submission; a request that takes longer ends with a `DeadlineError`.
 
     Raises:
         ParameterError: If a value is of the wrong type or out of range.
@@ -43,6 +48,8 @@ class Request:
     answer_prefix: str = ""
     max_image_tokens: int | None = None
     cache_salt: str | None = None
+    priority: int = 0
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         _check("messages", self.messages, tuple, "a tuple of prompt.Message; see prepare.request")
@@ -62,8 +69,46 @@ class Request:
             raise ParameterError("max_image_tokens", f"is {most}; allowed: a whole number from 1, or None")
         if salt is not None and not 0 < len(salt) <= 256:
             raise ParameterError("cache_salt", f"has {len(salt)} characters; allowed: 1 to 256, or None")
+        self._check_turn()
+
+    def _check_turn(self) -> None:
+        """When it is answered: `priority` and `timeout`."""
+        _check("priority", self.priority, Integral, "a whole number from -100 to 100")
+        _check("timeout", self.timeout, Real | None, "seconds above 0, or None")
+        priority, timeout = self.priority, self.timeout
+        if isinstance(priority, bool) or not -100 <= priority <= 100:
+            raise ParameterError("priority", f"is {priority}; allowed: a whole number from -100 to 100")
+        if timeout is not None and (isinstance(timeout, bool) or not (isfinite(timeout) and timeout > 0)):
+            raise ParameterError("timeout", f"is {timeout}; allowed: seconds above 0, or None")
 
 
 def _check(name: str, value: object, kind: type | UnionType, allowed: str) -> None:
     if not isinstance(value, kind):
         raise ParameterError(name, f"is a {type(value).__name__}; allowed: {allowed}")
+
+
+class Options(TypedDict, total=False):
+    """Keywords that every way of asking accepts; what is left out, or None, comes from the checkpoint.
+
+    `Sampling` explains those up to `repetition_stop` (whose None turns it off), `Request` the others.
+    """
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int | None
+    stop: str | Sequence[str] | None
+    ignore_eos: bool
+    logprobs: int | None
+    logits_processors: Sequence[LogitsProcessor] | None
+    repetition_stop: int | None
+    tools: Sequence[Mapping[str, object]] | None
+    thinking: bool
+    answer_prefix: str | None
+    max_image_tokens: int | None
+    cache_salt: str | None
+    priority: int
+    timeout: float | None

@@ -1,5 +1,6 @@
 """Streamed answer text and generated ids → whether to stop here, and the text that is safe to show."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from glmflash.output.result import Delta
@@ -123,16 +124,19 @@ class RepetitionStop:
     """
 
     def __init__(self, tokens: int, *, repeats: int = 8, max_period: int = 64) -> None:
-        self._needed = [max(tokens, repeats * period) - period for period in range(1, max_period + 1)]
-        self._runs = [0] * max_period  # how many of the last tokens equal the one a period before
-        self._recent: list[int] = []  # the last tokens, newest first
+        self._needed = [max(tokens, repeats * period) - period for period in range(max_period + 1)]
+        self._max_period = max_period
+        self._count = 0
+        self._places: dict[int, deque[int]] = {}  # of each token, where it stood in the last `max_period`
+        self._runs: dict[int, int] = {}  # period -> how many of the last tokens equal the one a period before
 
     def push(self, token_id: int) -> bool:
         """Add a token; returns whether the text is in a loop now."""
-        looping = False
-        for index, earlier in enumerate(self._recent):
-            run = self._runs[index] = self._runs[index] + 1 if earlier == token_id else 0
-            looping = looping or run >= self._needed[index]
-        self._recent.insert(0, token_id)
-        del self._recent[len(self._runs) :]
-        return looping
+        here, self._count = self._count, self._count + 1
+        places = self._places.setdefault(token_id, deque(maxlen=self._max_period))
+        while places and here - places[0] > self._max_period:
+            places.popleft()
+        runs = {here - place: self._runs.get(here - place, 0) + 1 for place in places}
+        self._runs = runs  # a period that this token broke is gone
+        places.append(here)
+        return any(run >= self._needed[period] for period, run in runs.items())

@@ -1,25 +1,19 @@
-"""One request being answered: iterate for deltas, then ask for the result."""
+"""A request under way → its deltas as they come, for threads and for event loops, and then its result."""
 
+import asyncio
 import threading
-import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
-import torch
-from torch import Tensor
-
-from glmflash.engine.answer import Answer
-from glmflash.engine.inputs import Inputs
-from glmflash.engine.request import Request
-from glmflash.engine.sampler import RowState, Sampled, sample
+from glmflash.engine.sequence import Sequence
+from glmflash.engine.waiting import get
 from glmflash.errors import ClosedError
-from glmflash.model.cache import GrowingCache
-from glmflash.model.glm import Glm4v
-from glmflash.output.result import Delta, Result, Timings
-from glmflash.prompt.tokenizer import Tokenizer
+from glmflash.output.result import Delta, Result
 
-__all__ = ["Stream"]
+__all__ = ["AsyncStream", "Stream"]
 
 
 def __dir__() -> list[str]:
@@ -27,47 +21,62 @@ def __dir__() -> list[str]:
 
 
 class Stream:
-    """An answer on its way. Work is done as it is iterated, in the thread that iterates.
+    """An answer on its way: iterate for deltas, then ask for the result.
 
-    Leaving a `with` block early cancels the rest. Joined, the texts of channel "answer" are `result.text`.
-    Timings count work alone, not the time that whoever iterates takes between deltas.
+    The engine goes on whether or not anybody iterates, so a slow reader slows nobody. Leaving a `with` block
+    early, or letting go of the stream, cancels the rest. Joined, the texts of channel "answer" are
+    `result.text`.
 
     Args:
-        model: The network.
-        tokenizer: Of the same checkpoint.
-        request: What was asked.
-        inputs: The request as the network sees it.
-        eos: Tokens that end the answer.
-        media: Seconds spent on reading pictures.
-        prepared: Seconds spent before the network's work, reading pictures included.
+        sequence: The request.
+        pieces: Where the engine puts what can be shown, and None behind the last.
+        check: Raises if the thread that calls must not wait.
     """
 
     def __init__(
         self,
-        model: Glm4v,
-        tokenizer: Tokenizer,
-        request: Request,
-        inputs: Inputs,
+        sequence: Sequence,
+        pieces: "SimpleQueue[list[Delta] | None]",
         *,
-        eos: frozenset[int],
-        media: float,
-        prepared: float,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        room = model.config.text.max_position_embeddings - len(inputs.prompt)
-        self._answer = Answer(request, inputs, tokenizer=tokenizer, eos=eos, room=room)
-        self._steps = _Steps(model, request, inputs, vocab_size=tokenizer.vocab_size, room=room)
-        self._media, self._prepared = media, prepared
-        self._cancelled = threading.Event()
+        self._sequence = sequence
+        self._pieces = pieces
+        self._check = check
+        self._waiting: deque[Delta] = deque()
+        self._ended = False
         self._lock = threading.RLock()
-        self._deltas = self._run(self._steps)
-        self._result: Result | None = None
+
+    @classmethod
+    def open(cls, hand_in: Callable[..., Sequence], *, check: Callable[[], None]) -> Self:
+        """Hand a request in, and have its deltas put where the stream finds them.
+
+        Args:
+            hand_in: Takes `on_deltas`, returns the request's sequence.
+            check: As above.
+        """
+        pieces = SimpleQueue[list[Delta] | None]()
+        sequence = hand_in(on_deltas=pieces.put)
+        sequence.future.add_done_callback(lambda _: pieces.put(None))
+        return cls(sequence, pieces, check=check)
 
     def __iter__(self) -> Iterator[Delta]:
         return self
 
     def __next__(self) -> Delta:
         with self._lock:
-            return next(self._deltas)
+            while not self._waiting:
+                if self._ended:
+                    raise StopIteration
+                if self._pieces.empty():
+                    self._check()
+                deltas = get(self._pieces)
+                if deltas is None:
+                    self._ended = True
+                    _raise(self._sequence)
+                else:
+                    self._waiting.extend(deltas)
+            return self._waiting.popleft()
 
     def __enter__(self) -> Self:
         return self
@@ -80,100 +89,134 @@ class Stream:
             for _ in self:  # what is left is only what waited to be shown
                 pass
 
+    def __del__(self) -> None:
+        self._sequence.stop()
+
     def __repr__(self) -> str:
-        return f"<Stream: {self._result!r}>" if self._result else "<Stream: not at its end>"
+        return _describe(self._sequence)
 
     def cancel(self) -> None:
         """Stop before the next token; the result has finish_reason "cancelled". Any thread may call this."""
-        self._cancelled.set()
+        self._sequence.stop()
 
     @property
     def result(self) -> Result:
-        """The whole answer; generates what is left of it first.
+        """The whole answer, once it is there; deltas not yet iterated are passed over.
 
         Raises:
             ClosedError: If the stream has ended with an error, which was raised where it was iterated.
         """
         for _ in self:
             pass
-        if self._result is None:
-            raise ClosedError("the stream ended with an error, so it has no result; ask again")
-        return self._result
+        return _result(self._sequence)
 
-    def _run(self, steps: "_Steps") -> Iterator[Delta]:
-        answer = self._answer
+
+class AsyncStream:
+    """The same for coroutines: `async for delta in stream`, then `await stream.result()`.
+
+    It belongs to the event loop that it was made in. Cancelling the task that iterates cancels the request.
+
+    Args:
+        sequence: The request.
+        pieces: Where the engine puts what can be shown, and None behind the last.
+    """
+
+    def __init__(self, sequence: Sequence, pieces: "asyncio.Queue[list[Delta] | None]") -> None:
+        self._sequence = sequence
+        self._pieces = pieces
+        self._waiting: deque[Delta] = deque()
+        self._ended = False
+
+    @classmethod
+    def open(cls, hand_in: Callable[..., Sequence]) -> Self:
+        """Hand a request in, and have its deltas put where the running event loop finds them.
+
+        Args:
+            hand_in: Takes `on_deltas`, returns the request's sequence.
+        """
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[list[Delta] | None]()
+        sequence: Sequence | None = None
+
+        def hand_on(deltas: list[Delta] | None) -> None:
+            try:
+                loop.call_soon_threadsafe(pieces.put_nowait, deltas)
+            except RuntimeError:  # the loop is closed: nobody listens any more
+                if sequence is not None:
+                    sequence.future.cancel()
+
+        sequence = hand_in(on_deltas=hand_on)
+        sequence.future.add_done_callback(lambda _: hand_on(None))
+        return cls(sequence, pieces)
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self
+
+    async def __anext__(self) -> Delta:
+        while not self._waiting:
+            if self._ended:
+                raise StopAsyncIteration
+            deltas = await self._next()
+            if deltas is None:
+                self._ended = True
+                self._pieces.put_nowait(None)  # for another task that waits
+                _raise(self._sequence)
+            else:
+                self._waiting.extend(deltas)
+        return self._waiting.popleft()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+        if error is None:
+            async for _ in self:
+                pass
+
+    def __del__(self) -> None:
+        self._sequence.stop()
+
+    def __repr__(self) -> str:
+        return _describe(self._sequence)
+
+    def cancel(self) -> None:
+        """Stop before the next token; the result has finish_reason "cancelled"."""
+        self._sequence.stop()
+
+    async def result(self) -> Result:
+        """The whole answer, once it is there; deltas not yet iterated are passed over.
+
+        Raises:
+            ClosedError: If the stream has ended with an error, which was raised where it was iterated.
+        """
+        async for _ in self:
+            pass
+        return _result(self._sequence)
+
+    async def _next(self) -> list[Delta] | None:
         try:
-            yield from answer.opening
-            token = None
-            if answer.finish_reason is None and not self._cancelled.is_set():
-                token = steps.first()
-            while token is not None:
-                yield from answer.push(token)
-                if answer.finish_reason is not None or self._cancelled.is_set():
-                    break
-                token = steps.following(token.token_id)
-            if answer.finish_reason is None:
-                yield from answer.finish("cancelled")
-            self._result = answer.result(self._timings(steps))
-        finally:
-            del self._steps  # its cache and patches are no longer needed, however long the stream is kept
-
-    def _timings(self, steps: "_Steps") -> Timings:
-        first = self._prepared + steps.vision + steps.prefill
-        return Timings(
-            media=self._media,
-            vision=steps.vision,
-            prefill=steps.prefill,
-            decode=steps.decode,
-            total=first + steps.decode,
-            first_token=first,
-        )
+            return await self._pieces.get()
+        except BaseException:  # the task that waits here is cancelled
+            self.cancel()
+            raise
 
 
-class _Steps:
-    """The network's part: one token after another, and how long each phase took."""
+def _raise(sequence: Sequence) -> None:
+    """Let whoever iterates have the error that ended the request."""
+    error = sequence.future.exception()
+    if error is not None:
+        raise error
 
-    def __init__(self, model: Glm4v, request: Request, inputs: Inputs, *, vocab_size: int, room: int) -> None:
-        layers = model.config.text.num_hidden_layers
-        self._model, self._inputs, self._vocab_size = model, inputs, vocab_size
-        self._row = RowState(request.sampling, prompt=inputs.prompt.ids)
-        self._cache = GrowingCache(layers, capacity=len(inputs.prompt) + min(room, 256))
-        self.vision = self.prefill = self.decode = 0.0
 
-    @torch.inference_mode()
-    def first(self) -> Sampled:
-        """Vision tower, then the whole prompt at once."""
-        began = time.perf_counter()
-        prompt, pictures = self._inputs.prompt, self._inputs.pictures
-        device = self._model.device
-        vision: list[Tensor] = []
-        if pictures:
-            rows = torch.cat([picture.rows for picture in pictures])
-            vision = self._model.encode_images(rows, [picture.grid for picture in pictures])
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)  # so that its time is not counted as the prefill's
-        seen = time.perf_counter()
-        embeds = self._model.embed(torch.tensor(prompt.ids, device=device), vision, prompt.spans)
-        token = self._sample(embeds, torch.tensor(prompt.positions, device=device))
-        self.vision, self.prefill = seen - began, time.perf_counter() - seen
-        return token
+def _result(sequence: Sequence) -> Result:
+    if sequence.future.exception() is not None:
+        raise ClosedError("the stream ended with an error, so it has no result; ask again")
+    return cast(Result, sequence.future.result())
 
-    @torch.inference_mode()
-    def following(self, token_id: int) -> Sampled:
-        """One more token: a prefill of one."""
-        began = time.perf_counter()
-        device = self._model.device
-        position = self._cache.length + self._inputs.prompt.delta
-        embeds = self._model.embed(torch.tensor([token_id], device=device))
-        token = self._sample(embeds, torch.full((3, 1), position, device=device))
-        self.decode += time.perf_counter() - began
-        return token
 
-    def _sample(self, embeds: Tensor, positions: Tensor) -> Sampled:
-        last = torch.tensor([len(embeds) - 1], device=embeds.device)
-        logits = self._model(embeds, positions, self._cache, rows=last)  # (1, V)
-        (sampled,) = sample(logits, [self._row], vocab_size=self._vocab_size)
-        if isinstance(sampled, BaseException):
-            raise sampled
-        self._row.accept(sampled.token_id)
-        return sampled
+def _describe(sequence: Sequence) -> str:
+    future = sequence.future
+    done = future.done() and not future.cancelled() and future.exception() is None
+    return f"<Stream: {future.result()!r}>" if done else "<Stream: not at its end>"

@@ -1,7 +1,8 @@
 """Pixels → rows of patches in the order and scale that the vision tower was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,17 +26,26 @@ class Patches:
     """One picture or clip, ready for the vision tower.
 
     Args:
-        rows: (N, C) float32, N patches. C is channels * patch² for a still, whose frames would all be the
-            same, so that the model sums its temporal kernel instead; and temporal times that for a clip.
+        source: The rows, or what makes them: a picture that is known already is never cut.
         grid: How the N patches lie.
         digest: Hex SHA-256 that names pixels and preprocessing.
         size: (width, height) of the picture as read; boxes are given in these pixels.
     """
 
-    rows: Tensor
+    source: Tensor | Callable[[], Tensor]
     grid: Grid
     digest: str
     size: tuple[int, int]
+
+    @property
+    def rows(self) -> Tensor:
+        """The patches, cut when they are asked for.
+
+        Shapes:
+            -> (N, C) float32, N patches. C is channels * patch² for a still, whose frames would all be the
+            same, so that the model sums its temporal kernel instead; and temporal times that for a clip.
+        """
+        return self.source if isinstance(self.source, Tensor) else self.source()
 
 
 def still(pixels: Pixels, config: PreprocessorConfig, *, max_image_tokens: int | None = None) -> Patches:
@@ -59,7 +69,7 @@ def still(pixels: Pixels, config: PreprocessorConfig, *, max_image_tokens: int |
     height, width = pixels.shape[:2]
     size = fit(height, width, config=config, max_image_tokens=max_image_tokens)
     return Patches(
-        rows=_rows([resize(pixels, *size)], config, temporal=1),
+        source=partial(_rows, [resize(pixels, *size)], config, temporal=1),
         grid=Grid(1, size[0] // config.patch_size, size[1] // config.patch_size),
         digest=digest(pixels, config, size=size),
         size=(width, height),
@@ -96,7 +106,7 @@ def clip(
     resized = [resize(frame, *size) for frame in frames]
     resized += resized[-1:] * (-len(frames) % temporal)
     return Patches(
-        rows=_rows(resized, config, temporal=temporal),
+        source=partial(_rows, resized, config, temporal=temporal),
         grid=Grid(len(resized) // temporal, size[0] // config.patch_size, size[1] // config.patch_size),
         digest=digest(frames, config, size=size),
         size=(width, height),

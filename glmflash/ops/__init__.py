@@ -1,10 +1,19 @@
-"""Tensor → tensor: attention and rotary embedding; nothing here knows the model."""
+"""Tensor → tensor: attention, rotary embedding, products of rows; nothing here knows the model."""
 
-from glmflash.ops.attention import causal_attention, segment_attention
+from glmflash.ops.attention import (
+    causal_attention,
+    causal_mask,
+    decode_attention,
+    head_attention,
+    segment_attention,
+)
 from glmflash.ops.rotary import inverse_frequencies, rotate_half, rotate_pairs, section_angles
 
 __all__ = [
     "causal_attention",
+    "causal_mask",
+    "decode_attention",
+    "head_attention",
     "inverse_frequencies",
     "rotate_half",
     "rotate_pairs",

@@ -1,12 +1,12 @@
 """Queries, keys, values → attended values, for packed tokens without a batch dimension."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["causal_attention", "segment_attention"]
+__all__ = ["causal_attention", "causal_mask", "decode_attention", "head_attention", "segment_attention"]
 
 
 def __dir__() -> list[str]:
@@ -27,20 +27,60 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Shapes:
         q (N, H, D), k (S, K, D), v (S, K, D), S >= N, H a multiple of K -> (N, H, D).
     """
-    new, heads, size = q.shape
-    seen, kv_heads, _ = k.shape
-    k, v = k.transpose(0, 1), v.transpose(0, 1)  # (K, S, D)
-    if new == 1:
-        # The query heads of one key head are rows of one product: keys are read once, not once a head.
-        grouped = q.view(kv_heads, heads // kv_heads, size)  # (K, G, D)
-        return F.scaled_dot_product_attention(grouped[None], k[None], v[None]).view(1, heads, size)
-    mask = None
-    if new != seen:
-        mask = torch.ones(new, seen, dtype=torch.bool, device=q.device).tril(seen - new)  # (N, S)
+    mask = causal_mask(len(q), len(k), dtype=q.dtype, device=q.device)
+    return head_attention(q, k.transpose(0, 1)[None], v.transpose(0, 1)[None], mask)
+
+
+def causal_mask(new: int, seen: int, *, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    """What to add to the scores of the last `new` of `seen` tokens; None where kernels need no telling.
+
+    Shapes:
+        -> (N, S), 0 for what a token may see and -inf for the rest.
+
+    Example:
+        >>> causal_mask(2, 4, dtype=torch.float32, device=torch.device("cpu")).tolist()
+        [[0.0, 0.0, 0.0, -inf], [0.0, 0.0, 0.0, 0.0]]
+    """
+    if new in (1, seen):
+        return None
+    return torch.full((new, seen), -torch.inf, dtype=dtype, device=device).triu(seen - new + 1)
+
+
+def head_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """`causal_attention` of keys and values that lie head by head, with the `causal_mask` made before.
+
+    Shapes:
+        q (N, H, D), k (1, K, S, D), v (1, K, S, D), mask (N, S) -> (N, H, D).
+    """
+    if len(q) == 1:
+        return decode_attention(q, [(k, v)])
     out = F.scaled_dot_product_attention(
-        q.transpose(0, 1)[None], k[None], v[None], attn_mask=mask, is_causal=mask is None, enable_gqa=True
+        q.transpose(0, 1)[None], k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True
     )  # (1, H, N, D)
     return out[0].transpose(0, 1)  # (N, H, D)
+
+
+def decode_attention(q: Tensor, past: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Attend one query of each sequence to all that this sequence has seen, itself included.
+
+    One call a sequence: on CPUs padding all to one length costs more than the calls, and this way no
+    sequence is computed in another way than alone.
+
+    Args:
+        q: The queries.
+        past: Keys and values of each sequence. Each pair is used before the next is asked for.
+
+    Shapes:
+        q (B, H, D), past (1, K, S, D) twice, S as it may be -> (B, H, D).
+    """
+    rows: Sequence[Tensor] = ()
+    parts = []
+    for number, (k, v) in enumerate(past):
+        if not rows:
+            # The query heads of one key head are rows of one product: keys are read once, not once a head.
+            rows = q.view(len(q), 1, k.shape[1], -1, k.shape[3]).unbind()  # each (1, K, G, D)
+        parts.append(F.scaled_dot_product_attention(rows[number], k, v))
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(q.shape)
 
 
 def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -10,7 +10,18 @@ from typing import NamedTuple, NoReturn
 
 from glmflash.errors import MessageError
 
-__all__ = ["Image", "ImageUrl", "Message", "Part", "Text", "ToolCall", "Video", "parse", "to_json"]
+__all__ = [
+    "Image",
+    "ImageUrl",
+    "Message",
+    "Part",
+    "Text",
+    "ToolCall",
+    "Video",
+    "parse",
+    "question",
+    "to_json",
+]
 
 _ROLES = ("system", "user", "assistant", "tool")
 _KINDS = ("text", "image", "image_url", "video", "video_url")
@@ -106,6 +117,33 @@ def parse(messages: Sequence[Mapping[str, object]]) -> tuple[tuple[Message, ...]
     sources = _Sources([], [])
     chat = tuple(_message(message, f"messages[{i}]", sources) for i, message in enumerate(messages))
     return chat, tuple(sources.pictures)
+
+
+def question(text: str, *, images: object = None, system: str | None = None) -> list[dict[str, object]]:
+    """Write one question about any number of pictures as chat messages, the pictures first.
+
+    Args:
+        text: The question.
+        images: None, one picture, or a list or tuple of pictures, each of any kind that `media.read` takes.
+        system: A system message to begin with.
+
+    Raises:
+        MessageError: If the question or the system message is not a string.
+
+    Example:
+        >>> question("What is this?", images="receipt.png")[0]["content"]
+        [{'type': 'image', 'image': 'receipt.png'}, {'type': 'text', 'text': 'What is this?'}]
+    """
+    for name, value in (("the question", text), ("system", "" if system is None else system)):
+        if not isinstance(value, str):
+            raise MessageError(f"{name} is a {type(value).__name__}; allowed: a string")
+    pictures = [] if images is None else list(images) if isinstance(images, (list, tuple)) else [images]
+    if any(picture is None for picture in pictures):
+        raise MessageError("images holds a None; allowed: pictures only, or images=None for no picture")
+    content: list[dict[str, object]] = [{"type": "image", "image": picture} for picture in pictures]
+    content.append({"type": "text", "text": text})
+    opening: list[dict[str, object]] = [] if system is None else [{"role": "system", "content": system}]
+    return [*opening, {"role": "user", "content": content}]
 
 
 def to_json(value: object, where: str) -> str:

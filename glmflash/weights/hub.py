@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glmflash.errors import DownloadError, ParameterError
-from glmflash.weights.progress import Progress, wants_bar
+from glmflash.progress import Progress, wants_bar
 
 __all__ = ["resolve"]
 

@@ -2,9 +2,10 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from glmflash.config import ModelConfig
 from glmflash.errors import ConfigError
@@ -32,10 +33,26 @@ def __dir__() -> list[str]:
 def build_on_meta(config: ModelConfig) -> Glm4v:
     """The network without memory for its weights."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoInit():
             return Glm4v(config)
     except RuntimeError as error:  # a product of sizes that no 64-bit integer holds
         raise ConfigError("config.json: the sizes in it are too large to be meant") from error
+
+
+class _NoInit(TorchFunctionMode):
+    """Initialises no weights: they have no memory, and PyTorch would import its compiler for it, a second."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":  # slots have none
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:

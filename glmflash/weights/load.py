@@ -13,9 +13,9 @@ from glmflash.config import GenerationConfig, ModelConfig, PreprocessorConfig, V
 from glmflash.errors import CheckpointError, ConfigError, ParameterError
 from glmflash.fields import read_json
 from glmflash.model import Glm4v
+from glmflash.progress import Progress, reporter
 from glmflash.weights.hub import resolve
 from glmflash.weights.layout import build_on_meta, canonical_name, match
-from glmflash.weights.progress import Progress, reporter
 from glmflash.weights.shards import StoredTensor, read_headers
 
 __all__ = ["load_config", "load_generation", "load_model", "load_preprocessor"]

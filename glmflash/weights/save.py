@@ -1,7 +1,6 @@
 """Named tensors → a folder in the layout of the hub: sharded safetensors, an index, the configs."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from torch import Tensor
 from glmflash.errors import ParameterError
 from glmflash.fields import read_json
 from glmflash.model import Glm4v
+from glmflash.weights.files import sync
 from glmflash.weights.hub import resolve
 from glmflash.weights.shards import INDEX_FILE, SINGLE_FILE
 
@@ -136,7 +136,7 @@ def _staged(folder: Path) -> Iterator[Path]:
         leaders = (INDEX_FILE, SINGLE_FILE)  # a checkpoint without either is none, so they come last
         files = sorted(stage.iterdir(), key=lambda path: path.name in leaders)
         for path in files:
-            _sync(path)
+            sync(path)
         for name in leaders:
             (folder / name).unlink(missing_ok=True)
         stale = {path.name for path in folder.glob("model-*-of-*.safetensors")} - {
@@ -146,15 +146,6 @@ def _staged(folder: Path) -> Iterator[Path]:
             (folder / name).unlink()
         for path in files:
             path.replace(folder / path.name)
-        _sync(folder)
+        sync(folder)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Have the disk hold what the system says it holds."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from glmflash.errors import ConfigError
 from glmflash.fields import read_json
 
-__all__ = ["INDEX_FILE", "SINGLE_FILE", "StoredTensor", "read_headers"]
+__all__ = ["INDEX_FILE", "SINGLE_FILE", "StoredTensor", "read_header", "read_headers"]
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -44,10 +44,10 @@ def read_headers(folder: Path, problems: list[str]) -> list[StoredTensor]:
     """
     if (folder / SINGLE_FILE).exists() or not (folder / INDEX_FILE).exists():
         path = _inside(folder, SINGLE_FILE, problems)
-        return _read_header(path, problems) if path else []
+        return read_header(path, problems) if path else []
     weight_map = _read_index(folder, problems)
     paths = {name: _inside(folder, name, problems) for name in sorted(set(weight_map.values()))}
-    tensors = [tensor for path in paths.values() if path for tensor in _read_header(path, problems)]
+    tensors = [tensor for path in paths.values() if path for tensor in read_header(path, problems)]
     readable = {tensor.path.name for tensor in tensors}
     problems += _disagreements(weight_map, tensors, readable)
     return tensors
@@ -98,7 +98,13 @@ def _inside(folder: Path, name: str, problems: list[str]) -> Path | None:
     return None
 
 
-def _read_header(path: Path, problems: list[str]) -> list[StoredTensor]:
+def read_header(path: Path, problems: list[str]) -> list[StoredTensor]:
+    """List the tensors of one file.
+
+    Args:
+        path: The file.
+        problems: As for `read_headers`.
+    """
     try:
         entries = _parse_header(path, problems)
         with safe_open(path, framework="pt"):  # also checks that data_offsets and file length agree

@@ -1,7 +1,7 @@
 """A size of random checkpoint → seconds of vision, prefill and decode, beside transformers.
 
     nox -s bench                                  # flash-4+4: 10 GB of memory, 5 GB of disk, some minutes
-    nox -s bench -- --quick --out quick.json      # shows that it runs; the figures mean nothing
+    nox -s bench -- --quick --out quick           # shows that it runs; the figures mean nothing
 
 Both sides run in this process, on the same threads and the same weight tensors, turn by turn: ours first in
 even rounds, transformers first in odd ones, so that whatever else the machine does falls on both.
@@ -9,61 +9,33 @@ even rounds, transformers first in odd ones, so that whatever else the machine d
 
 import argparse
 import gc
-import json
-import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-import transformers
+from common import checkpoint, machine, parser, write
 from sides import Ours, Theirs, Work, reference_on_the_same_weights
 from torch import Tensor
 
-import glmflash
 from glmflash import Pipeline
-from glmflash.testing import random_checkpoint
 
-ROOT = Path(__file__).parent.parent.parent
 SIDES = ("glmflash", "transformers")
 PHASES = ("vision", "prefill", "decode")
 Samples = dict[str, dict[str, list[float]]]  # phase -> side -> seconds, round by round
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "model-cpu.json")
-    parser.add_argument("--size", help="a size of glmflash.testing", default="flash-4+4")
-    parser.add_argument("--folder", type=Path, help="a checkpoint to use instead of a random one")
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, help="tokens decoded in a round", default=24)
-    parser.add_argument("--threads", type=int, help="default: torch's own choice")
-    parser.add_argument("--quick", action="store_true", help="size nano, few rounds")
-    chosen = parser.parse_args()
+    described = parser(
+        __doc__.splitlines()[0],
+        dtypes=["float32", "bfloat16"], rounds=9, steps=24, steps_help="tokens decoded in a round",
+    )  # fmt: skip
+    chosen = described.parse_args()
     chosen.side, chosen.prompt = 448, 288
     if chosen.quick:
         chosen.size, chosen.rounds, chosen.steps, chosen.side, chosen.prompt = "nano", 3, 3, 112, 48
     return chosen
-
-
-def machine() -> dict[str, object]:
-    """What the figures depend on, and nothing that names the machine or its user."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    return {
-        "cpu": models[0] if models else platform.machine(),
-        "instructions": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags],
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "glmflash": glmflash.__version__,
-    }
 
 
 def timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
@@ -183,9 +155,8 @@ def main() -> None:
     chosen = options()
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = chosen.folder or random_checkpoint(Path(scratch) / "checkpoint", chosen.size)
-        results = {}
+    results = {}
+    with checkpoint(chosen) as folder:
         for dtype in chosen.dtypes:
             results[dtype] = run(folder, dtype, chosen)
             gc.collect()  # one copy of the weights at a time
@@ -200,8 +171,7 @@ def main() -> None:
         },
         "results": results,
     }
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps(report, indent=2) + "\n")
+    write(report, chosen.out / "model-cpu.json")
     print(table(report))
     print("seconds are medians; ratio = transformers / glmflash, above 1 is faster than transformers")
 

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, Glm4vConfig, Glm4vForConditionalGeneration
+from transformers import DynamicCache, GenerationConfig, Glm4vConfig, Glm4vForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from glmflash import Pipeline
+from glmflash.config import ModelConfig
+from glmflash.engine.inputs import build_prompt, read_pictures
 from glmflash.media.patches import still
 from glmflash.model import Glm4v, GrowingCache
+from glmflash.prepare import question, request
 from glmflash.prompt.positions import positions
 from glmflash.shapes import ImageSpan
 
@@ -31,12 +34,8 @@ class Work:
         engine, config = pipe.engine, pipe.engine.model.config
         self.picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
         patches = still(self.picture, engine.preprocessor)
-        frames = config.vision.temporal_patch_size
         self.rows, self.grid = patches.rows, patches.grid  # (N, 588)
-        spread = self.rows.view(len(self.rows), config.vision.in_channels, 1, -1)
-        self.full_rows = spread.expand(-1, -1, frames, -1).flatten(
-            1
-        )  # (N, 1176): a picture as identical frames
+        self.full_rows = as_frames(self.rows, config)  # (N, 1176)
         merge = config.vision.spatial_merge_size
         self.span = ImageSpan(length // 9, self.grid.num_tokens(merge))
         ids = torch.randint(0, 256, (length,), generator=torch.Generator().manual_seed(0))
@@ -44,6 +43,12 @@ class Work:
         self.ids = ids
         where, self.delta = positions(length, [self.span], [self.grid], merge_size=merge)
         self.positions = torch.from_numpy(where)  # (3, N)
+
+
+def as_frames(rows: Tensor, config: ModelConfig) -> Tensor:
+    """A picture as identical frames, as transformers takes it. Shapes: (N, 588) -> (N, 1176)."""
+    spread = rows.view(len(rows), config.vision.in_channels, 1, -1)
+    return spread.expand(-1, -1, config.vision.temporal_patch_size, -1).flatten(1)
 
 
 class Ours:
@@ -129,3 +134,39 @@ def reference_on_the_same_weights(model: Glm4v, folder: Path) -> Glm4vForConditi
         == "sdpa"
     )
     return reference.eval()
+
+
+class Generate:
+    """transformers' `generate`, greedy, to which every question is new: it keeps nothing from call to call.
+
+    It is handed what our engine would make of the question: ids, and the picture's patches, ready made.
+
+    Args:
+        model: On the weights of `pipe`.
+        pipe: Lays questions out.
+    """
+
+    def __init__(self, model: Glm4vForConditionalGeneration, pipe: Pipeline) -> None:
+        self.model, self.pipe = model, pipe
+
+    def __call__(self, text: str, picture: np.ndarray, tokens: int) -> list[int]:
+        """Ids of an answer of so many tokens."""
+        given = self.inputs(text, picture)
+        length = given["input_ids"].shape[1]
+        config = GenerationConfig(max_new_tokens=tokens, do_sample=False, pad_token_id=0, eos_token_id=None)
+        return self.model.generate(**given, generation_config=config)[0, length:].tolist()
+
+    def inputs(self, text: str, picture: np.ndarray) -> dict[str, Tensor]:
+        """The question about the picture, as `generate` takes it."""
+        engine = self.pipe.engine
+        asked = request(question(text, images=picture), {}, defaults=engine.generation)
+        (patches,) = read_pictures(asked, engine.preprocessor, engine.settings.policy)
+        prompt = build_prompt(asked, [patches], tokenizer=engine.tokenizer, config=engine.model.config).prompt
+        ids, grid = torch.tensor([prompt.ids]), patches.grid
+        return {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "mm_token_type_ids": (ids == engine.model.config.image_token_id).int(),
+            "pixel_values": as_frames(patches.rows, engine.model.config).to(engine.model.dtype),
+            "image_grid_thw": torch.tensor([[grid.t, grid.h, grid.w]]),
+        }

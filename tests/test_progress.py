@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from glmflash.weights.progress import reporter, wants_bar
+from glmflash.progress import answered, reporter, wants_bar
 
 
 class Terminal(io.StringIO):
@@ -51,3 +51,18 @@ def test_nothing_is_written_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     reporter(None)(1, 2)
     reporter(False)(1, 2)
     assert not stream.getvalue()
+
+
+def test_a_bar_of_requests_covers_the_line_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    now = iter((0.0, 100.0, 101.0, 102.0))
+    monkeypatch.setattr("glmflash.progress.time.monotonic", lambda: next(now))
+    report = reporter(True, line=answered)
+    for done in range(4):
+        report(done, 3)
+    drawn = stream.getvalue().split("\r")
+    assert drawn[1].endswith("0 of 3")
+    assert drawn[2].endswith("1 of 3, 0.0/s, 3 min 20 s left")
+    assert drawn[3].rstrip().endswith("2 of 3, 0.0/s, 50 s left")
+    assert len(drawn[2]) == len(drawn[3]) == len(drawn[4]) == len(drawn[5])
+    assert not drawn[5].strip()

@@ -1,0 +1,121 @@
+"""What became of a request → whoever waits for it, the accounts, and the observers."""
+
+import contextlib
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from glmflash.engine.events import Observers, RequestFinished
+from glmflash.engine.sequence import Sequence
+from glmflash.engine.stats import Accounts
+from glmflash.errors import GlmflashError
+from glmflash.output.result import Delta, Result
+
+__all__ = ["Delivery"]
+
+logger = logging.getLogger(__name__)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class Delivery:
+    """Ends requests, each exactly once. Whoever owns a sequence at the time calls this, from its thread.
+
+    Args:
+        accounts: Counts what ended how.
+        observers: Hear of it.
+    """
+
+    def __init__(self, accounts: Accounts, observers: Observers) -> None:
+        self.accounts = accounts
+        self.observers = observers
+
+    def show(self, sequence: Sequence, deltas: list[Delta]) -> None:
+        """Hand on what can be shown now. Raises whatever the receiver raises."""
+        if deltas and sequence.on_deltas is not None:
+            sequence.on_deltas(deltas)
+
+    def finish(self, sequence: Sequence) -> None:
+        """The answer has ended: complete the result."""
+        assert sequence.answer is not None
+        timings = sequence.clock.timings(time.perf_counter())
+        cached = sequence.cached or 0
+        try:
+            result = sequence.answer.result(timings, cached=cached, saved=cached + sequence.reused_vision)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is this request's alone
+            self.fail(sequence, error)
+            return
+        with _logged("keeping account of a finished request"):
+            self.accounts.finished(result)
+            self._report(sequence, result)
+        self._settle(sequence, lambda future: future.set_result(result))
+
+    def complete(self, sequence: Sequence, value: object) -> None:
+        """The leading part is computed, and this was made of it."""
+        with _logged("reporting a computed prefix"):
+            self._report(sequence, None)
+        self._settle(sequence, lambda future: future.set_result(value))
+
+    def fail(self, sequence: Sequence, error: BaseException) -> None:
+        """Nothing comes of it."""
+        with _logged("keeping account of a failed request"):
+            _clear(error)
+            code = str(error.code) if isinstance(error, GlmflashError) else type(error).__name__
+            if sequence.then is None:
+                self.accounts.failed(code)
+            self._report(sequence, None, code)
+        self._settle(sequence, lambda future: future.set_exception(error))
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Nobody wants it any more."""
+        with _logged("keeping account of a cancelled request"):
+            if sequence.then is None:
+                self.accounts.failed("cancelled")
+            self._report(sequence, None, "cancelled")
+        self._settle(sequence, None)
+
+    def _report(self, sequence: Sequence, result: Result | None, code: str | None = None) -> None:
+        if not self.observers:
+            return
+        event = RequestFinished(
+            request=sequence.number,
+            time=time.perf_counter(),
+            finish_reason=None if result is None else result.finish_reason,
+            code=code,
+            usage=None if result is None else result.usage,
+            timings=None if result is None else result.timings,
+        )
+        self.observers.emit(event)
+
+    def _settle(self, sequence: Sequence, settle: Callable[[Future[Any]], None] | None) -> None:
+        """Tell whoever waits. That runs callbacks of theirs; whatever these raise is not our worry."""
+        keep = sequence.keep
+        sequence.release()
+        with _logged("a callback of a finished request"):
+            if sequence.future.set_running_or_notify_cancel() and settle is not None:
+                settle(sequence.future)
+        del keep  # perhaps the last to hold the engine
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Whatever is raised inside is logged: the books may be wrong then, but whoever waits is told."""
+    try:
+        yield
+    except BaseException:
+        logger.exception("%s raised", what)
+
+
+def _clear(error: BaseException) -> None:
+    """An exception that is kept, and those that it came of, must not keep tensors."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and all(link is not one for one in chain):  # they are a user's: `==` may raise
+        chain.append(link)
+        traceback.clear_frames(link.__traceback__)
+        link = link.__context__ if link.__cause__ is None else link.__cause__

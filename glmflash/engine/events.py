@@ -1,0 +1,208 @@
+"""What happens inside the engine → frozen events, and the functions that watch them."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from glmflash.errors import ParameterError
+from glmflash.output.result import FinishReason, Timings, Usage
+
+__all__ = [
+    "BlockEvicted",
+    "Event",
+    "Observer",
+    "Observers",
+    "PictureDecoded",
+    "Prefill",
+    "RequestFinished",
+    "RequestQueued",
+    "TokenGenerated",
+    "VisionDone",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestQueued:
+    """A request was handed in.
+
+    Args:
+        request: The engine's number of the request.
+        priority: As asked for.
+        time: When, in seconds of `time.perf_counter`.
+    """
+
+    request: int
+    priority: int
+    time: float = field(default_factory=perf_counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureDecoded:
+    """A picture was read, resized and cut into patches.
+
+    Args:
+        request: The engine's number of the request.
+        index: Which of its pictures, from 0.
+        digest: What the picture is known by; equal for equal pixels and preprocessing.
+        seconds: How long it took.
+        time: When, in seconds of `time.perf_counter`.
+    """
+
+    request: int
+    index: int
+    digest: str
+    seconds: float
+    time: float = field(default_factory=perf_counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionDone:
+    """A picture's vision tokens are there. Nothing is said of a picture whose KV was all reused.
+
+    Args:
+        request: The engine's number of the request.
+        digest: As in `PictureDecoded`.
+        tokens: How many vision tokens.
+        seconds: How long it took.
+        cached: Whether they came from memory, not from the vision tower.
+        time: When, in seconds of `time.perf_counter`.
+    """
+
+    request: int
+    digest: str
+    tokens: int
+    seconds: float
+    cached: bool
+    time: float = field(default_factory=perf_counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefill:
+    """A chunk of a prompt was computed.
+
+    Args:
+        request: The engine's number of the request.
+        tokens: Tokens computed in this chunk.
+        cached: Tokens of the prompt whose KV was already there.
+        seconds: How long the step took; it may have worked for other requests too.
+        time: When, in seconds of `time.perf_counter`.
+    """
+
+    request: int
+    tokens: int
+    cached: int
+    seconds: float
+    time: float = field(default_factory=perf_counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenGenerated:
+    """A token was chosen.
+
+    Args:
+        request: The engine's number of the request.
+        index: Which token of its answer, from 0.
+        token_id: The token.
+        time: When, in seconds of `time.perf_counter`.
+    """
+
+    request: int
+    index: int
+    token_id: int
+    time: float = field(default_factory=perf_counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFinished:
+    """A request has left the engine, with an answer or an error; its last event.
+
+    Args:
+        request: The engine's number of the request.
+        finish_reason: Why the answer ended; None after an error, or for `encode`, which answers nothing.
+        code: The error's `code`, or the name of its class if it has none; "cancelled" if its future was
+            cancelled; None after an answer.
+        usage: Token counts, as far as they are known.
+        timings: Seconds by phase, as far as they are known.
+        time: When, in seconds of `time.perf_counter`.
+    """
+
+    request: int
+    finish_reason: FinishReason | None = None
+    code: str | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+    time: float = field(default_factory=perf_counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockEvicted:
+    """A block of KV that nobody referenced gave way to new tokens.
+
+    Args:
+        block: Its number in the pool.
+        time: When, in seconds of `time.perf_counter`.
+    """
+
+    block: int
+    time: float = field(default_factory=perf_counter)
+
+
+Event = (
+    RequestQueued | PictureDecoded | VisionDone | Prefill | TokenGenerated | RequestFinished | BlockEvicted
+)
+Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """The functions that hear of every event. They only watch: whatever one raises is logged and forgotten.
+
+    Args:
+        functions: Called in order, on the engine's threads, for `RequestQueued` on the one that asks: what
+            takes long belongs on one of your own.
+
+    Raises:
+        ParameterError: If these are not functions in a list or tuple.
+
+    Example:
+        >>> seen = []
+        >>> observers = Observers([seen.append])
+        >>> if observers:  # without any, an event need not even be made
+        ...     observers.emit(BlockEvicted(block=3, time=1.5))
+        >>> seen
+        [BlockEvicted(block=3, time=1.5)]
+    """
+
+    functions: Sequence[Observer] = ()
+
+    def __post_init__(self) -> None:
+        functions: object = self.functions
+        if not isinstance(functions, (tuple, list)):
+            kind = type(functions).__name__
+            raise ParameterError("observers", f"is a {kind}; allowed: a list of functions, such as [print]")
+        for index, function in enumerate(functions):
+            if not callable(function):
+                kind = type(function).__name__
+                raise ParameterError(
+                    "observers", f"item {index} is a {kind}; allowed: functions of one event"
+                )
+        object.__setattr__(self, "functions", tuple(functions))
+
+    def __bool__(self) -> bool:
+        return bool(self.functions)
+
+    def emit(self, event: Event) -> None:
+        """Tell every function."""
+        for function in self.functions:
+            try:
+                function(event)
+            except BaseException:
+                name = getattr(function, "__qualname__", type(function).__name__)
+                logger.exception("observer %s failed at %s", name, type(event).__name__)

@@ -1,0 +1,83 @@
+"""Messages as given → as a session keeps them: copied, pictures read, answers in the shape of a chat."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from glmflash.output.result import Result
+from glmflash.prompt.messages import Image, parse
+
+__all__ = ["answer", "copied", "read", "text_of"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def read(
+    messages: Sequence[Mapping[str, object]], encode: Callable[[object], object]
+) -> list[dict[str, object]]:
+    """A copy of messages in which every picture has been read.
+
+    Args:
+        messages: What a caller gave.
+        encode: Takes the source of a picture, returns what is to stand for it.
+
+    Raises:
+        MessageError: If the messages are malformed.
+
+    Example:
+        >>> read([{"role": "user", "content": [{"image": "a.png"}]}], str.upper)
+        [{'role': 'user', 'content': [{'type': 'image', 'image': 'A.PNG'}]}]
+    """
+    chat, pictures = parse(messages)
+    copies = [copied(message) for message in messages]
+    for copy, message in zip(copies, chat, strict=True):
+        content = copy.get("content")
+        if isinstance(content, list):
+            copy["content"] = [
+                {"type": "image", "image": encode(pictures[part.index])} if isinstance(part, Image) else given
+                for given, part in zip(content, message.parts, strict=True)
+            ]
+    return copies
+
+
+def answer(result: Result, number: int) -> dict[str, object]:
+    """What the assistant said, as a message.
+
+    Args:
+        result: The answer.
+        number: Which turn it is of; names its tool calls.
+
+    Example:
+        >>> answer(Result(text="42"), 0)
+        {'role': 'assistant', 'content': '42'}
+    """
+    completion: Any = result.to_openai(completion_id=f"turn{number}")
+    message: dict[str, object] = completion["choices"][0]["message"]
+    if "</think>" in result.text:
+        # Spelled out in the answer: without this, the template takes it for the end of the reasoning.
+        message.setdefault("reasoning_content", "")
+    return message
+
+
+def copied(message: Mapping[str, object]) -> dict[str, object]:
+    """Objects and lists are copied; pictures are not."""
+
+    def copy(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {key: copy(inner) for key, inner in value.items()}
+        return [copy(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+    return {key: copy(value) for key, value in message.items()}
+
+
+def text_of(message: Mapping[str, object]) -> str:
+    """A message for people: its text, its pictures as such, its calls."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [content or ""]
+    texts = [str(part.get("text", "[picture]")) if isinstance(part, Mapping) else str(part) for part in parts]
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else []:
+        function = call.get("function", call)
+        texts.append(f"{function.get('name')}({function.get('arguments')})")
+    return "\n".join(filter(None, texts))
