@@ -1,0 +1,94 @@
+"""INT8 products on x86 processors by FBGEMM, the kernels behind PyTorch's quantised operators."""
+
+import warnings
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from glmflash.ops.int8.activations import by_levels
+from glmflash.ops.int8.kernel import Kernel, PackedWeight
+
+__all__ = ["FBGEMM"]
+
+_ENGINES = ("x86", "fbgemm")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _FbgemmWeight:
+    """A weight in FBGEMM's blocked layout; PyTorch owns the memory."""
+
+    def __init__(self, weight: Tensor, scale: Tensor) -> None:
+        self._shape = tuple(weight.shape)
+        self._packed = _pack(weight, scale)
+        self._levels = _levels()
+
+    @property
+    def nbytes(self) -> int:
+        rows, columns = self._shape
+        return rows * columns + 8 * rows  # and for each row its scale and its sum
+
+    def linear(self, x: Tensor, *, split: float) -> Tensor:
+        return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
+
+    def unpack(self) -> Tensor:
+        weight: Tensor = torch.ops.quantized.linear_unpack(self._packed)[0].int_repr()
+        return weight  # (O, I)
+
+    def _multiply(self, rows: Tensor) -> Tensor:
+        # The zero point puts -levels at 1: activations are unsigned here.
+        out: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            rows, 1.0, self._levels + 1, self._packed
+        )
+        return out
+
+
+def _pack(weight: Tensor, scale: Tensor) -> object:
+    with warnings.catch_warnings():  # of quantised dtypes going away some day: `why_not` will say so then
+        warnings.simplefilter("ignore")
+        stored = torch._empty_per_channel_affine_quantized(
+            weight.shape,
+            scales=scale.double(),
+            zero_points=torch.zeros(len(scale), dtype=torch.long),
+            axis=0,
+            dtype=torch.qint8,
+        )
+    # Written in place: the public constructors copy, and the largest weights are what peak memory is made of.
+    torch.empty(0, dtype=torch.int8).set_(stored.untyped_storage(), 0, weight.shape).copy_(weight)
+    return torch.ops.quantized.linear_prepack(stored, None)
+
+
+@cache
+def _levels() -> int:
+    """127 where products of 8 bits and 8 bits are summed in 32 bits (VNNI), else 63.
+
+    Older processors add pairs of products in 16 bits, and 2 * 255 * 127 does not fit. Tried out, not looked
+    up: it is FBGEMM that chooses its instructions.
+    """
+    packed = _pack(torch.full((1, 64), 127, dtype=torch.int8), torch.ones(1))
+    rows = torch.full((1, 64), 127.0)
+    out = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(rows, 1.0, 128, packed)
+    return 127 if out.item() == 64 * 127 * 127 else 63
+
+
+def _why_not(device: torch.device) -> str | None:
+    if device.type != "cpu":
+        return "it computes on CPUs only"
+    engine = torch.backends.quantized.engine
+    if engine not in _ENGINES:
+        return f"torch.backends.quantized.engine is {engine!r}; allowed: {', '.join(map(repr, _ENGINES))}"
+    try:
+        _levels()
+    except (AttributeError, RuntimeError, NotImplementedError) as error:
+        return f"this PyTorch has none: {error}"
+    return None
+
+
+def _packed(weight: Tensor, scale: Tensor) -> PackedWeight:
+    return _FbgemmWeight(weight, scale)
+
+
+FBGEMM = Kernel("fbgemm", _why_not, _packed)

@@ -1,0 +1,76 @@
+"""INT8 products on CPUs by oneDNN, through the operators that PyTorch's compiler uses."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from glmflash.ops.int8.activations import by_levels
+from glmflash.ops.int8.kernel import Kernel, PackedWeight
+
+__all__ = ["ONEDNN"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _OnednnWeight:
+    """A weight in a blocked layout of oneDNN's choice."""
+
+    def __init__(self, weight: Tensor, scale: Tensor) -> None:
+        self._shape = tuple(weight.shape)
+        self._scale, self._zeros = scale, torch.zeros(len(scale), dtype=torch.long)
+        self._packed = torch.ops.onednn.qlinear_prepack(weight, None)
+        self._levels = _levels()
+
+    @property
+    def nbytes(self) -> int:
+        rows, columns = self._shape
+        return rows * columns + 12 * rows
+
+    def linear(self, x: Tensor, *, split: float) -> Tensor:
+        return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
+
+    def unpack(self) -> Tensor:
+        return self._packed.to_dense().T.contiguous()  # (O, I)
+
+    def _multiply(self, rows: Tensor) -> Tensor:
+        # Unsigned: for signed activations oneDNN has only its plain loops, hundreds of times slower.
+        return _product(rows, self._levels + 1, self._packed, self._scale, self._zeros)
+
+
+def _product(rows: Tensor, zero: int, packed: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
+    unsigned = rows.round().add_(zero).to(torch.uint8)
+    out: Tensor = torch.ops.onednn.qlinear_pointwise(
+        unsigned, 1.0, zero, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return out
+
+
+@cache
+def _levels() -> int:
+    """127, or 63 where the processor adds pairs of products in 16 bits; see the same in fbgemm.py."""
+    packed = torch.ops.onednn.qlinear_prepack(torch.full((1, 64), 127, dtype=torch.int8), None)
+    rows = torch.full((1, 64), 127.0)
+    out = _product(rows, 128, packed, torch.ones(1), torch.zeros(1, dtype=torch.long))
+    return 127 if out.item() == 64 * 127 * 127 else 63
+
+
+def _why_not(device: torch.device) -> str | None:
+    if device.type != "cpu":
+        return "it computes on CPUs only"
+    if not torch.backends.mkldnn.is_available():
+        return "this PyTorch is built without oneDNN"
+    try:
+        _levels()
+    except (AttributeError, RuntimeError, NotImplementedError) as error:
+        return f"this PyTorch has none: {error}"
+    return None
+
+
+def _packed(weight: Tensor, scale: Tensor) -> PackedWeight:
+    return _OnednnWeight(weight, scale)
+
+
+ONEDNN = Kernel("onednn", _why_not, _packed)

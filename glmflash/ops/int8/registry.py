@@ -1,0 +1,46 @@
+"""A device → the best kernel for INT8 products that runs there."""
+
+from functools import cache
+
+import torch
+
+from glmflash.errors import ParameterError
+from glmflash.ops.int8.fbgemm import FBGEMM
+from glmflash.ops.int8.kernel import Kernel
+from glmflash.ops.int8.onednn import ONEDNN
+from glmflash.ops.int8.reference import REFERENCE
+
+__all__ = ["KERNELS", "choose_kernel"]
+
+#: Best first; the last runs everywhere.
+KERNELS = (FBGEMM, ONEDNN, REFERENCE)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+@cache
+def choose_kernel(device: torch.device, name: str | None = None) -> Kernel:
+    """The first kernel that runs on a device, or the one of that name.
+
+    Args:
+        device: Where the weights are.
+        name: Ask for this one, to compare; None chooses.
+
+    Raises:
+        ParameterError: If there is no kernel of that name, or it does not run there; the message says why.
+
+    Example:
+        >>> choose_kernel(torch.device("cpu"), "reference").name
+        'reference'
+    """
+    if name is None:
+        return next(kernel for kernel in KERNELS if kernel.why_not(device) is None)
+    named = {kernel.name: kernel for kernel in KERNELS}
+    if name not in named:
+        raise ParameterError("kernel", f"is {name!r:.40}; allowed: {', '.join(map(repr, named))}")
+    reason = named[name].why_not(device)
+    if reason is not None:
+        raise ParameterError("kernel", f"is {name!r}, which does not run on {device} here: {reason}")
+    return named[name]
