@@ -14,6 +14,7 @@ from glmflash.errors import CheckpointError, ConfigError, ParameterError
 from glmflash.fields import read_json
 from glmflash.model import Glm4v
 from glmflash.progress import Progress, reporter
+from glmflash.quant import QuantizationConfig, quantize_
 from glmflash.weights.hub import resolve
 from glmflash.weights.layout import build_on_meta, canonical_name, match
 from glmflash.weights.shards import StoredTensor, read_headers
@@ -36,6 +37,7 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
     progress: Progress = None,
+    quantize: str | QuantizationConfig | None = None,
 ) -> Glm4v:
     """Load a checkpoint, strictly: each parameter is read from exactly one place, nothing is left over.
 
@@ -48,6 +50,7 @@ def load_model(
         device: Where the weights go; "auto" is CUDA if there is a card, else the CPU.
         progress: True for a bar on stderr, None for a bar if stderr is a terminal, or a function that takes
             bytes read and bytes in all.
+        quantize: "int8" or "w8a8" makes linear layers INT8; see `QuantizationConfig`.
 
     Raises:
         CheckpointError: All that is missing, unexpected, double, misshapen or not finite, with file and name.
@@ -59,6 +62,7 @@ def load_model(
         >>> load_model("tiny", dtype="float32", device="cpu").dtype
         torch.float32
     """
+    quantization = QuantizationConfig.of(quantize)
     place, report = _device(device), reporter(progress)
     folder = resolve(folder, local_files_only=True)
     config = load_config(folder)
@@ -76,6 +80,8 @@ def load_model(
     if tied:
         _tie(model, config)
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
+    if quantization is not None:
+        quantize_(model, quantization.scheme, match=quantization.match, embeddings=quantization.embeddings)
     return model.eval().requires_grad_(False)
 
 
