@@ -10,6 +10,7 @@ from glmflash.engine.settings import Settings
 from glmflash.engine.waiting import elsewhere
 from glmflash.progress import Progress
 from glmflash.prompt.tokenizer import Tokenizer
+from glmflash.quant import QuantizationConfig
 from glmflash.weights.load import load_generation, load_model, load_preprocessor
 
 __all__ = ["load_engine"]
@@ -24,6 +25,7 @@ def load_engine(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
+    quantize: str | QuantizationConfig | None = None,
     progress: Progress = None,
     settings: Settings | None = None,
 ) -> Engine:
@@ -33,6 +35,7 @@ def load_engine(
         folder: The checkpoint; see `weights.resolve` for where it comes from.
         device: "auto" is the first GPU, if there is one, else the CPU.
         dtype: "auto" is the checkpoint's own where the device can compute in it.
+        quantize: "int8", "w8a8" or a `QuantizationConfig` makes weights INT8.
         progress: As for `Pipeline.from_pretrained`.
         settings: Limits and memory.
 
@@ -47,6 +50,7 @@ def load_engine(
     # In a thread that ends, and takes PyTorch's helpers for it along: GNU OpenMP lets threads that wait for
     # work sleep at once as soon as it knows of more threads than processors, and waking them costs more than
     # most operations on a few tokens take. So the engine's thread should be the only one that computes.
-    model = elsewhere(partial(load_model, folder, dtype=dtype, device=device, progress=progress))
+    load = partial(load_model, folder, dtype=dtype, device=device, quantize=quantize, progress=progress)
+    model = elsewhere(load)
     preprocessor = load_preprocessor(folder, vision=model.config.vision)
     return Engine(model, tokenizer, preprocessor=preprocessor, generation=generation, settings=settings)

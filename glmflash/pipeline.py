@@ -17,19 +17,21 @@ from glmflash.engine.request import Request
 from glmflash.engine.settings import Settings
 from glmflash.engine.stats import Stats
 from glmflash.engine.stream import AsyncStream, Stream
-from glmflash.errors import ClosedError
+from glmflash.errors import ClosedError, ParameterError
 from glmflash.loading import load_engine
 from glmflash.media.policy import InputPolicy
 from glmflash.output.result import Result
 from glmflash.prepare import Options
 from glmflash.progress import Progress
+from glmflash.quant import Card, QuantizationConfig, card
 from glmflash.session import Session
 from glmflash.weights.hub import resolve
+from glmflash.weights.save import save_pretrained
 
 __all__ = ["Pipeline"]
 
-#: A question, messages, keywords of a call, or a request.
-Item = str | Request | Mapping[str, object] | Sequence[Mapping[str, object]]
+Talk = str | Sequence[Mapping[str, object]]  # a question, or messages
+Item = Talk | Request | Mapping[str, object]  # or a request, or keywords of a call
 
 
 def __dir__() -> list[str]:
@@ -41,6 +43,7 @@ class Pipeline:
 
     Args:
         engine: What does the work. `from_pretrained` makes one from a checkpoint.
+        source: The folder it was loaded from, for `save_pretrained`.
 
     Example:
         >>> from glmflash import Pipeline
@@ -50,8 +53,9 @@ class Pipeline:
         True
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, source: Path | None = None) -> None:
         self._engine: Engine | None = engine
+        self._source = source
 
     @classmethod
     def from_pretrained(
@@ -60,6 +64,7 @@ class Pipeline:
         *,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        quantize: str | QuantizationConfig | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
         kv_memory: str | int = "auto",
@@ -76,6 +81,8 @@ class Pipeline:
             model: A hub id such as "zai-org/GLM-4.6V-Flash", a folder, or "tiny", the embedded model.
             device: "auto" is the first GPU, if there is one, else the CPU.
             dtype: "auto" is the checkpoint's own where the device can compute in it.
+            quantize: "int8" makes weights INT8: half the memory, nearly the same answers. "w8a8" rounds
+                activations too, and reads prompts faster. See `QuantizationConfig` for more.
             revision: Branch, tag or commit of a hub id.
             local_files_only: Whether to use only what has been downloaded before.
             kv_memory: Most memory for the KV cache: bytes, or text such as "4 GiB"; see `Settings`.
@@ -92,14 +99,17 @@ class Pipeline:
             ConfigError: If a configuration file is missing or asks for what is not supported.
             CheckpointError: If its tensors or its tokenizer are not as they should be.
             ParameterError: If an argument here is not one of those above.
+            CapacityError: If the weights cannot fit into the memory there is.
         """
         settings = Settings(  # checked before anything is loaded
             policy=InputPolicy() if input_policy is None else input_policy, kv_memory=kv_memory,
             kv_dtype=kv_dtype, max_batch=max_batch, max_waiting=max_waiting, observers=observers,
         )  # fmt: skip
         folder = resolve(model, revision=revision, local_files_only=local_files_only, progress=progress)
-        engine = load_engine(folder, device=device, dtype=dtype, progress=progress, settings=settings)
-        return cls(engine)
+        engine = load_engine(
+            folder, device=device, dtype=dtype, quantize=quantize, progress=progress, settings=settings
+        )
+        return cls(engine, source=folder)
 
     @property
     def engine(self) -> Engine:
@@ -136,47 +146,28 @@ class Pipeline:
 
         Args:
             messages: Dictionaries with `role` and `content`; pictures as parts "image" or "image_url".
-            options: See `prepare.Options`.
-
-        Raises:
-            InputError: If something given cannot be used; the subclass says what.
+            options: See `prepare.Options`. Errors are those of a call.
         """
         return self.engine.answer(self._request(messages, options))
 
     def stream(
-        self,
-        text: str | Sequence[Mapping[str, object]],
-        *,
-        images: object = None,
-        system: str | None = None,
-        **options: Unpack[Options],
+        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
     ) -> Stream:
         """Ask, and get the answer piece by piece.
 
         Args:
             text: The question, or a whole conversation as messages; then without `images` and `system`.
-            images: As for a call.
-            system: As for a call.
-            options: See `prepare.Options`.
-
-        Raises:
-            InputError: If something given cannot be used; the subclass says what.
+            images, system, options: As for a call, whose errors it raises.
         """
         return self.engine.start(self._request(prepare.conversation(text, images, system), options))
 
     def astream(
-        self,
-        text: str | Sequence[Mapping[str, object]],
-        *,
-        images: object = None,
-        system: str | None = None,
-        **options: Unpack[Options],
+        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
     ) -> AsyncStream:
         """The same in a running event loop, a notebook's for one: `async for delta in pipe.astream(...)`.
 
         Raises:
-            InputError: If something given cannot be used; the subclass says what.
-            QueueFullError: If too many requests are in line.
+            QueueFullError: If too many requests are in line; and what a call raises.
         """
         return self.engine.start_async(self._request(prepare.conversation(text, images, system), options))
 
@@ -209,8 +200,7 @@ class Pipeline:
             items: As for `submit`.
             on_error: "raise" ends everything with the first error; "return" puts errors in the places of
                 the results that they stand for.
-            progress: None shows a bar on a terminal, True always, False never; or a function of requests
-                answered and requests in all.
+            progress: As for `from_pretrained`; a function hears of requests answered and in all.
             options: For items that do not say otherwise.
         """
         most = self.engine.prefetch
@@ -236,11 +226,9 @@ class Pipeline:
         return ordered(self._asking(options), items, prefetch=most, on_error=on_error)
 
     def session(self, *, system: str | None = None, **options: Unpack[Options]) -> Session:
-        """Begin a conversation; each turn computes only what is new.
+        """Begin a conversation, maybe with a system message; each turn computes only what is new.
 
-        Args:
-            system: A system message to begin with.
-            options: For every question that does not say otherwise.
+        Options are for every question that does not say otherwise.
         """
         read = self.engine.read
         return Session(chat=self.chat, stream=self.stream, encode=read, system=system, options=options)
@@ -248,30 +236,41 @@ class Pipeline:
     def encode(
         self, image: object, *, max_image_tokens: int | None = None, cache_salt: str | None = None
     ) -> EncodedImage:
-        """Read a picture once, for any number of questions.
+        """Read a picture once, for any number of questions: ask with `images=` the value returned.
 
-        Its vision tokens are kept in the value returned, and the KV of prompts that begin with it in the
-        cache: ask with `images=` that value.
+        It keeps the vision tokens; the KV of prompts that begin with it is in the cache.
 
         Args:
             image: Of any kind that a call takes.
             max_image_tokens: Most vision tokens; fewer is faster and coarser.
             cache_salt: Keeps the KV for questions with the same salt.
-
-        Raises:
-            InputError: If the picture cannot be used.
         """
         return encode(self.engine, image, max_image_tokens=max_image_tokens, cache_salt=cache_salt)
+
+    @property
+    def card(self) -> Card | None:
+        """What quantisation did to each layer; None if nothing is quantised."""
+        found = card(self.engine.model)
+        return found if found.layers else None
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the model, INT8 layers as INT8, with configs, tokenizer and card; `from_pretrained` loads it.
+
+        Args:
+            folder: Made if it is not there. What it holds stays whole until the new files are complete.
+        """
+        if self._source is None:
+            raise ParameterError("source", "is not known; give it: Pipeline(engine, source=folder)")
+        return save_pretrained(self.engine.model, folder, source=self._source)
 
     def stats(self) -> Stats:
         """What was asked and answered so far, how long it took by phase, and what the caches hold."""
         return self.engine.stats()
 
     def close(self) -> None:
-        """End what is under way, and give memory and threads back.
+        """End what is under way, and give memory and threads back. Closing twice is fine.
 
-        Whoever still waits for an answer gets `ClosedError`, as does whoever asks afterwards. Closing
-        twice is fine.
+        Whoever still waits for an answer gets `ClosedError`, as does whoever asks afterwards.
         """
         engine, self._engine = self._engine, None
         if engine is not None:
@@ -291,8 +290,7 @@ class Pipeline:
         return repr(self._engine).replace("Engine", "Pipeline", 1)
 
     def _asking(self, options: Options) -> Callable[[Item], Future[Result]]:
-        """`submit` for many: it waits for a place in line."""
-        engine = self.engine
+        engine = self.engine  # `submit` for many: it waits for a place in line
         return lambda item: engine.submit(prepare.one(item, options, defaults=engine.generation), wait=True)
 
     def _request(self, messages: Sequence[Mapping[str, object]], options: Options) -> Request:
