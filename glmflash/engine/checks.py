@@ -5,6 +5,7 @@ from glmflash.errors import CheckpointError, ConfigError
 from glmflash.model.glm import Glm4v
 from glmflash.prompt.template import Control, segments
 from glmflash.prompt.tokenizer import Tokenizer
+from glmflash.quant import card
 
 __all__ = ["check_eos", "check_vocabulary", "describe"]
 
@@ -49,6 +50,9 @@ def check_eos(eos: frozenset[int], vocab_size: int) -> None:
 
 def describe(model: Glm4v) -> str:
     """Say in one line what a model is."""
+    layers = card(model).layers
     size = sum(parameter.numel() for parameter in model.parameters())
+    size += sum(layer.shape[0] * layer.shape[1] for layer in layers)
+    schemes = "".join(f"{scheme} and " for scheme in sorted({layer.scheme for layer in layers}))
     dtype = str(model.dtype).removeprefix("torch.")
-    return f"{model.config.model_type}, {size:,} parameters, {dtype} on {model.device}"
+    return f"{model.config.model_type}, {size:,} parameters, {schemes}{dtype} on {model.device}"
