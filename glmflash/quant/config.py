@@ -1,10 +1,12 @@
 """What a user says about quantisation → a frozen value, checked before anything is loaded."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 from glmflash.errors import ParameterError
+from glmflash.ops.int8 import KERNELS
 
 __all__ = ["SCHEMES", "QuantizationConfig"]
 
@@ -44,12 +46,17 @@ class QuantizationConfig:
     kernel: str | None = None
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise ParameterError("quantize", f"is {self.scheme!r:.40}; allowed: {_listed(SCHEMES)}, None")
-        if self.embeddings not in ("auto", "int8"):
-            raise ParameterError("embeddings", f"is {self.embeddings!r:.40}; allowed: 'auto', 'int8'")
+        _choose("quantize", self.scheme, (*SCHEMES, None))
+        _choose("embeddings", self.embeddings, ("auto", "int8"))
+        _choose("kernel", self.kernel, (*(kernel.name for kernel in KERNELS), None))
+        if self.scheme is None:  # allowed in `quantize=`, where it never comes this far
+            _choose("quantize", self.scheme, tuple(SCHEMES))
+        if self.match is None:
+            return
         try:
-            re.compile(self.match or "")
+            if not isinstance(self.match, str):
+                raise TypeError(f"a {type(self.match).__name__}")
+            re.compile(self.match)
         except (re.error, TypeError) as error:
             raise ParameterError(
                 "match", f"is {self.match!r:.80}; allowed: a regular expression or None ({error})"
@@ -72,5 +79,34 @@ class QuantizationConfig:
         return self.match is None or re.search(self.match, name) is not None
 
 
-def _listed(names: object) -> str:
-    return ", ".join(map(repr, names))  # type: ignore[call-overload]
+    def choose(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the linear layers that become INT8.
+
+        Raises:
+            ParameterError: If there are some, but `match` is found in none of their names.
+
+        Example:
+            >>> QuantizationConfig(match=r"\.mlp\.").choose(["blocks.0.attn.qkv", "blocks.0.mlp.up_proj"])
+            ('blocks.0.mlp.up_proj',)
+        """
+        given = tuple(names)
+        chosen = tuple(name for name in given if self.selects(name))
+        if given and not chosen:
+            some = ", ".join(given[:: -(-len(given) // 4)])
+            raise ParameterError(
+                "match", f"is {self.match!r:.80}, found in none of {len(given)} layers; they are called {some}"
+            )
+        return chosen
+
+    def selects_embedding(self, name: str) -> bool:
+        """Whether the table of this name becomes INT8: token embeddings do, learned positions never."""
+        return self.embeddings == "int8" and name.rpartition(".")[2] == "embed_tokens"
+
+
+def _choose(parameter: str, value: object, allowed: tuple[str | None, ...]) -> None:
+    if not (value is None or isinstance(value, str)) or value not in allowed:
+        raise ParameterError(parameter, f"is {value!r:.40}; allowed: {_listed(allowed)}")
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(map(repr, names))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glmflash.errors import ParameterError
+
 __all__ = ["QuantizedRows", "quantize_rows"]
 
 _LEVELS = 127
@@ -33,26 +35,46 @@ class QuantizedRows:
 def quantize_rows(weight: Tensor) -> QuantizedRows:
     """Round each row to 255 levels, symmetric about zero; its largest magnitude is the last level.
 
+    No element moves by more than half a level. A row does not depend on its neighbours, nor on the device.
     Temporaries are a few rows, so peak memory is the weight and its INT8 form.
 
     Shapes:
-        weight (O, I), any floating dtype, finite -> weight (O, I) int8, scale (O,) float32
+        weight (O, I), any floating dtype -> weight (O, I) int8, scale (O,) float32
+
+    Raises:
+        ParameterError: If the weight is no floating matrix, has no memory, or is not finite in float32.
 
     Example:
         >>> quantize_rows(torch.tensor([[0.5, -1.27]])).weight.tolist()
         [[50, -127]]
     """
+    _check(weight)
     out = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)  # (O, I)
     scale = torch.empty(len(weight), dtype=torch.float32, device=weight.device)  # (O,)
+    last = scale.new_tensor(_LEVELS)  # by a Python number CUDA would multiply with its inverse: other scales
     rows = max(1, _PART // weight.shape[1])
     lost = size = 0.0
     for part, ints, scales in zip(weight.split(rows), out.split(rows), scale.split(rows), strict=True):
-        exact = part.float()
+        exact = part.to(torch.float32, copy=True)  # (R, I)
         low, high = exact.aminmax(dim=1)
-        torch.maximum(high, low.neg(), out=scales).div_(_LEVELS)
-        scales.masked_fill_(scales == 0, 1.0)  # a row of zeros
-        levels = (exact / scales[:, None]).round_().clamp_(-_LEVELS, _LEVELS)
+        torch.maximum(high, low.neg(), out=scales).div_(last)
+        if not scales.isfinite().all():
+            raise ParameterError("weight", "holds numbers that are not finite in float32; allowed: finite ones")
+        # Below the smallest normal number quotients are not exact enough; of a row of zeros it is any scale.
+        scales.clamp_min_(torch.finfo(torch.float32).tiny)
+        exact.div_(scales[:, None])
+        levels = exact.round().clamp_(-_LEVELS, _LEVELS)
         ints.copy_(levels)
-        size += exact.square().sum(dtype=torch.float64).item()
-        lost += exact.sub_(levels.mul_(scales[:, None])).square_().sum(dtype=torch.float64).item()
+        # Squares are summed in units of the scale, where they neither overflow nor vanish.
+        weights = scales.double().square_()  # (R,)
+        size += weights.dot(exact.square().sum(1, dtype=torch.float64)).item()
+        lost += weights.dot(exact.sub_(levels).square_().sum(1, dtype=torch.float64)).item()
     return QuantizedRows(out, scale, (lost / size) ** 0.5 if size else 0.0)
+
+
+def _check(weight: Tensor) -> None:
+    if weight.is_floating_point() and weight.ndim == 2 and weight.numel() and not weight.is_meta:
+        return
+    shape = "x".join(map(str, weight.shape)) or "scalar"
+    given = f"is {shape} {str(weight.dtype).removeprefix('torch.')} on {weight.device.type!r}"
+    raise ParameterError("weight", f"{given}; allowed: a floating matrix that is not empty, on a CPU or CUDA")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 __all__ = ["by_levels"]
 
-_TILE = 512  # rows multiplied at once: more is not faster, and takes memory
+_TILE = 128  # rows multiplied at once: more is not faster, and memory that large is given back each time
 
 
 def __dir__() -> list[str]:
