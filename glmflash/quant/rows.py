@@ -59,7 +59,9 @@ def quantize_rows(weight: Tensor) -> QuantizedRows:
         low, high = exact.aminmax(dim=1)
         torch.maximum(high, low.neg(), out=scales).div_(last)
         if not scales.isfinite().all():
-            raise ParameterError("weight", "holds numbers that are not finite in float32; allowed: finite ones")
+            raise ParameterError(
+                "weight", "holds numbers that are not finite in float32; allowed: finite ones"
+            )
         # Below the smallest normal number quotients are not exact enough; of a row of zeros it is any scale.
         scales.clamp_min_(torch.finfo(torch.float32).tiny)
         exact.div_(scales[:, None])

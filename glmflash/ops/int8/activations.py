@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["by_levels"]
+__all__ = ["by_levels", "have_outliers", "row_peaks"]
 
 _TILE = 128  # rows multiplied at once: more is not faster, and memory that large is given back each time
 
@@ -24,7 +24,14 @@ def __dir__() -> list[str]:
 
 
 def by_levels(
-    x: Tensor, multiply: Callable[[Tensor], Tensor], out_features: int, *, levels: int, split: float
+    x: Tensor,
+    multiply: Callable[[Tensor], Tensor],
+    out_features: int,
+    *,
+    levels: int,
+    split: float,
+    few: int = 0,
+    tile: int = _TILE,
 ) -> Tensor:
     """Multiply rows with a weight through a product of whole numbers.
 
@@ -35,6 +42,9 @@ def by_levels(
         out_features: O.
         levels: L, the largest whole number that `multiply` takes.
         split: Rows whose peak is more than this many times their root mean square are split; 0 for all rows.
+        few: Of so many rows or fewer both parts are multiplied, the second of them zero for a row that is not
+            split. That gives the same result without the host asking a GPU which rows are.
+        tile: Rows multiplied at once.
 
     Shapes:
         x (N, I) -> (N, O) float32
@@ -44,23 +54,37 @@ def by_levels(
         >>> by_levels(x, lambda rows: rows.round(), 2, levels=127, split=0).allclose(x, rtol=1e-4)
         True
     """
-    if len(x) <= _TILE:
-        return _tile(x, multiply, levels, split)
+    if len(x) <= tile:
+        return _tile(x, multiply, levels, split, few)
     out = x.new_empty(len(x), out_features, dtype=torch.float32)  # (N, O)
-    for rows, place in zip(x.split(_TILE), out.split(_TILE), strict=True):
-        place.copy_(_tile(rows, multiply, levels, split))
+    for rows, place in zip(x.split(tile), out.split(tile), strict=True):
+        place.copy_(_tile(rows, multiply, levels, split, few))
     return out
 
 
-def _tile(x: Tensor, multiply: Callable[[Tensor], Tensor], levels: int, split: float) -> Tensor:
-    x = x.float()
+def row_peaks(x: Tensor, levels: int) -> Tensor:
+    """Each row's largest magnitude; of a row of zeros, a little. Shapes: x (N, I) float32 -> (N, 1)."""
     peak = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True)  # (N, 1)
-    peak = peak.clamp_min(torch.finfo(torch.float32).tiny * levels)  # of a row of zeros
-    if split == 0:
-        return _split_all(x, peak, multiply, levels)
-    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True) / x.shape[-1] ** 0.5  # (N, 1)
-    (found,) = torch.nonzero(peak[:, 0] > split * size[:, 0], as_tuple=True)  # (F,) rows with outliers
+    return peak.clamp_min(torch.finfo(torch.float32).tiny * levels)
+
+
+def have_outliers(rows: Tensor, levels: int, split: float) -> Tensor:
+    """Whether rows that peak at `levels` do so at more than `split` times their root mean square.
+
+    Shapes:
+        rows (N, I) float32 -> (N,) bool
+    """
+    size = torch.linalg.vector_norm(rows, dim=-1) / rows.shape[-1] ** 0.5  # (N,)
+    return (size * split < levels) & (size > 0)
+
+
+def _tile(x: Tensor, multiply: Callable[[Tensor], Tensor], levels: int, split: float, few: int) -> Tensor:
+    x = x.float()
+    peak = row_peaks(x, levels)
+    if split == 0 or len(x) <= few:
+        return _both_parts(x, peak, multiply, levels, split)
     rows = x * (levels / peak)  # (N, I)
+    (found,) = torch.nonzero(have_outliers(rows, levels, split), as_tuple=True)  # (F,)
     if not len(found):
         return multiply(rows).mul_(peak / levels)
     high = rows.round()
@@ -70,11 +94,16 @@ def _tile(x: Tensor, multiply: Callable[[Tensor], Tensor], levels: int, split: f
     return out.index_add_(0, found, rest, alpha=0.5 / levels).mul_(peak / levels)
 
 
-def _split_all(x: Tensor, peak: Tensor, multiply: Callable[[Tensor], Tensor], levels: int) -> Tensor:
+def _both_parts(
+    x: Tensor, peak: Tensor, multiply: Callable[[Tensor], Tensor], levels: int, split: float
+) -> Tensor:
     both = x.new_empty(2 * len(x), x.shape[1])  # (2N, I)
     high, low = both.chunk(2)
     torch.mul(x, levels / peak, out=low)
+    whole = None if split == 0 else ~have_outliers(low, levels, split)  # (N,)
     torch.round(low, out=high)
     low.sub_(high).mul_(2 * levels)
+    if whole is not None:
+        low.masked_fill_(whole[:, None], 0)
     out, rest = multiply(both).chunk(2)  # (N, O) each
     return out.add_(rest, alpha=0.5 / levels).mul_(peak / levels)
