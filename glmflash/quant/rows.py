@@ -56,8 +56,8 @@ def quantize_rows(weight: Tensor) -> QuantizedRows:
     lost = size = 0.0
     for part, ints, scales in zip(weight.split(rows), out.split(rows), scale.split(rows), strict=True):
         exact = part.to(torch.float32, copy=True)  # (R, I)
-        low, high = exact.aminmax(dim=1)
-        torch.maximum(high, low.neg(), out=scales).div_(last)
+        # Several times faster than `aminmax`.
+        torch.maximum(exact.amax(1), exact.amin(1).neg_(), out=scales).div_(last)
         if not scales.isfinite().all():
             raise ParameterError(
                 "weight", "holds numbers that are not finite in float32; allowed: finite ones"
