@@ -10,7 +10,7 @@ from glmflash.errors import ParameterError
 __all__ = ["QuantizedRows", "quantize_rows"]
 
 _LEVELS = 127
-_PART = 2**22  # elements looked at at once
+_PART = 2**17  # elements looked at at once: they stay in cache
 
 
 def __dir__() -> list[str]:
@@ -65,12 +65,12 @@ def quantize_rows(weight: Tensor) -> QuantizedRows:
         # Below the smallest normal number quotients are not exact enough; of a row of zeros it is any scale.
         scales.clamp_min_(torch.finfo(torch.float32).tiny)
         exact.div_(scales[:, None])
-        levels = exact.round().clamp_(-_LEVELS, _LEVELS)
+        levels = exact.round()
         ints.copy_(levels)
-        # Squares are summed in units of the scale, where they neither overflow nor vanish.
+        # Norms are taken in units of the scale, where squares neither overflow nor vanish.
         weights = scales.double().square_()  # (R,)
-        size += weights.dot(exact.square().sum(1, dtype=torch.float64)).item()
-        lost += weights.dot(exact.sub_(levels).square_().sum(1, dtype=torch.float64)).item()
+        size += weights.dot(torch.linalg.vector_norm(exact, dim=1).double().square_()).item()
+        lost += weights.dot(torch.linalg.vector_norm(exact.sub_(levels), dim=1).double().square_()).item()
     return QuantizedRows(out, scale, (lost / size) ** 0.5 if size else 0.0)
 
 
