@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("weights",),
     ("engine",),
-    ("prepare", "session", "batching", "loading", "answers", "testing"),
+    ("prepare", "session", "batching", "loading", "plan", "answers", "testing"),
     ("pipeline", "openai", "evaluate"),
     ("__init__",),
 )
@@ -36,7 +36,8 @@ ALLOWED = {
     "numpy": ("media", "prompt", "output", "testing", "prepare", "pipeline", "engine"),
     "torch": (
         "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",
-        "quant", "model", "weights", "engine", "prepare", "session", "loading", "pipeline", "testing",
+        "quant", "model", "weights", "engine", "prepare", "session", "loading", "plan", "pipeline",
+        "testing",
     ),
 }  # fmt: skip
 TORCH_FREE = ("engine.scheduler",)
