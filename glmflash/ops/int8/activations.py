@@ -84,17 +84,22 @@ def _tile(x: Tensor, multiply: Callable[[Tensor], Tensor], levels: int, split: f
     peak = row_peaks(x, levels)
     if split == 0 or len(x) <= few:
         return _both_parts(x, peak, multiply, levels, split)
-    rows = x * (levels / peak)  # (N, I)
+    rows = x * _up(peak, levels)  # (N, I)
     (found,) = torch.nonzero(have_outliers(rows, levels, split), as_tuple=True)  # (F,)
     if not len(found):
-        return multiply(rows).mul_(peak / levels)
+        return multiply(rows).mul_(peak * (1 / levels))
     high = rows.round()
     low = (rows[found] - high[found]).mul_(2 * levels)  # (F, I)
     out = multiply(torch.cat([high, low]))  # (N + F, O)
     out, rest = out[: len(x)], out[len(x) :]
     # Not `index_add_`, which rounds otherwise on a GPU: then a row's last bit would depend on its neighbours.
     out.index_copy_(0, found, out[found].add_(rest, alpha=0.5 / levels))
-    return out.mul_(peak / levels)
+    return out.mul_(peak * (1 / levels))
+
+
+def _up(peak: Tensor, levels: int) -> Tensor:
+    # Spelled out: `levels / peak` and `peak / levels` round otherwise on some devices than on others.
+    return peak.reciprocal() * levels  # (N, 1)
 
 
 def _both_parts(
@@ -102,11 +107,11 @@ def _both_parts(
 ) -> Tensor:
     both = x.new_empty(2 * len(x), x.shape[1])  # (2N, I)
     high, low = both.chunk(2)
-    torch.mul(x, levels / peak, out=low)
+    torch.mul(x, _up(peak, levels), out=low)
     whole = None if split == 0 else ~have_outliers(low, levels, split)  # (N,)
     torch.round(low, out=high)
     low.sub_(high).mul_(2 * levels)
     if whole is not None:
         low.masked_fill_(whole[:, None], 0)
     out, rest = multiply(both).chunk(2)  # (N, O) each
-    return out.add_(rest, alpha=0.5 / levels).mul_(peak / levels)
+    return out.add_(rest, alpha=0.5 / levels).mul_(peak * (1 / levels))
