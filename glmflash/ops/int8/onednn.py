@@ -33,7 +33,8 @@ class _OnednnWeight:
         return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
 
     def unpack(self) -> Tensor:
-        return self._packed.to_dense().T.contiguous()  # (O, I)
+        weight: Tensor = self._packed.to_dense().T.contiguous()  # (O, I)
+        return weight
 
     def _multiply(self, rows: Tensor) -> Tensor:
         # Unsigned: for signed activations oneDNN has only its plain loops, hundreds of times slower.

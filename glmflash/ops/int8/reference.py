@@ -9,6 +9,7 @@ from glmflash.ops.int8.kernel import Kernel, PackedWeight
 __all__ = ["REFERENCE"]
 
 _PART = 2**22  # elements of the weight made floating at once
+_TILE = 1024  # rows multiplied at once
 
 
 def __dir__() -> list[str]:
@@ -25,11 +26,14 @@ class _ReferenceWeight:
     def nbytes(self) -> int:
         return self._weight.nbytes + self._scale.nbytes
 
-    def linear(self, x: Tensor, *, split: float) -> Tensor:  # noqa: ARG002 - activations are not rounded
-        x = x.float()
-        rows = max(1, _PART // self._weight.shape[1])
-        parts = [F.linear(x, part.float()) for part in self._weight.split(rows)]
-        return torch.cat(parts, dim=1).mul_(self._scale)
+    def linear(self, x: Tensor, *, split: float) -> Tensor:  # activations are not rounded
+        out = x.new_empty(len(x), len(self._weight), dtype=torch.float32)  # (N, O)
+        rows = max(1, _PART // max(1, self._weight.shape[1]))
+        for some, place in zip(x.split(_TILE), out.split(_TILE), strict=True):
+            some = some.float()
+            for part, columns in zip(self._weight.split(rows), place.split(rows, dim=1), strict=True):
+                columns.copy_(F.linear(some, part.float()))
+        return out.mul_(self._scale)
 
     def unpack(self) -> Tensor:
         return self._weight
@@ -40,7 +44,8 @@ def _why_not(device: torch.device) -> str | None:  # noqa: ARG001 - it runs ever
 
 
 def _packed(weight: Tensor, scale: Tensor) -> PackedWeight:
-    return _ReferenceWeight(weight, scale)
+    # Kept as it is, so it must be the whole of it: a view would keep what it is a view of.
+    return _ReferenceWeight(weight.contiguous(), scale)
 
 
 REFERENCE = Kernel("reference", _why_not, _packed)

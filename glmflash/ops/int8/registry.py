@@ -5,15 +5,17 @@ from functools import cache
 import torch
 
 from glmflash.errors import ParameterError
+from glmflash.ops.int8.cuda import CUBLAS
 from glmflash.ops.int8.fbgemm import FBGEMM
 from glmflash.ops.int8.kernel import Kernel
 from glmflash.ops.int8.onednn import ONEDNN
 from glmflash.ops.int8.reference import REFERENCE
+from glmflash.ops.int8.triton import TRITON
 
 __all__ = ["KERNELS", "choose_kernel"]
 
-#: Best first; the last runs everywhere.
-KERNELS = (FBGEMM, ONEDNN, REFERENCE)
+#: For each kind of device the best first; the last runs everywhere.
+KERNELS = (FBGEMM, ONEDNN, TRITON, CUBLAS, REFERENCE)
 
 
 def __dir__() -> list[str]:
@@ -22,7 +24,9 @@ def __dir__() -> list[str]:
 
 @cache
 def choose_kernel(device: torch.device, name: str | None = None) -> Kernel:
-    """The first kernel that runs on a device, or the one of that name.
+    """The first kernel that runs on a device, or the one of that name; never another in its place.
+
+    Kernels are tried out there once, so the first call on a GPU takes seconds.
 
     Args:
         device: Where the weights are.
