@@ -11,7 +11,7 @@ from glmflash.ops.int8 import KERNELS
 __all__ = ["SCHEMES", "QuantizationConfig"]
 
 #: Scheme → rows whose peak is more than this many times their root mean square are multiplied in two parts.
-#: With 8 bits a row of peak p loses about p / 440 of itself: at 16 that is 3.6 %, the weights' own error is 0.9 %.
+#: With 8 bits a row of peak p loses about p / 440 of itself: 3.6 % at 16; the weights' own error is 0.9 %.
 SCHEMES = {"int8": 0.0, "w8a8": 16.0}
 
 
@@ -29,7 +29,8 @@ class QuantizationConfig:
             outliers keep 14 bits or more.
         match: A regular expression; linear layers in whose name it is found become INT8. None is all: both
             towers, the merger between them and the projection to the vocabulary.
-        embeddings: "auto" leaves the token embeddings as they are stored; "int8" rounds them too.
+        embeddings: "auto" leaves the token embeddings (`embed_tokens`) as they are stored; "int8" rounds
+            them too.
         kernel: A kernel's name, to compare; None takes the best that runs. See `glmflash.ops.int8`.
 
     Raises:
@@ -46,11 +47,9 @@ class QuantizationConfig:
     kernel: str | None = None
 
     def __post_init__(self) -> None:
-        _choose("quantize", self.scheme, (*SCHEMES, None))
+        _choose("quantize", self.scheme, tuple(SCHEMES))
         _choose("embeddings", self.embeddings, ("auto", "int8"))
         _choose("kernel", self.kernel, (*(kernel.name for kernel in KERNELS), None))
-        if self.scheme is None:  # allowed in `quantize=`, where it never comes this far
-            _choose("quantize", self.scheme, tuple(SCHEMES))
         if self.match is None:
             return
         try:
@@ -78,9 +77,8 @@ class QuantizationConfig:
         """Whether the linear layer of this name becomes INT8."""
         return self.match is None or re.search(self.match, name) is not None
 
-
     def choose(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of the linear layers that become INT8.
+        r"""Those of the linear layers that become INT8.
 
         Raises:
             ParameterError: If there are some, but `match` is found in none of their names.
@@ -94,7 +92,8 @@ class QuantizationConfig:
         if given and not chosen:
             some = ", ".join(given[:: -(-len(given) // 4)])
             raise ParameterError(
-                "match", f"is {self.match!r:.80}, found in none of {len(given)} layers; they are called {some}"
+                "match",
+                f"is {self.match!r:.80}, found in none of {len(given)} layers; they are called {some}",
             )
         return chosen
 
@@ -104,7 +103,7 @@ class QuantizationConfig:
 
 
 def _choose(parameter: str, value: object, allowed: tuple[str | None, ...]) -> None:
-    if not (value is None or isinstance(value, str)) or value not in allowed:
+    if not isinstance(value, str | None) or value not in allowed:
         raise ParameterError(parameter, f"is {value!r:.40}; allowed: {_listed(allowed)}")
 
 

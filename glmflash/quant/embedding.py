@@ -1,6 +1,9 @@
 """A table of embeddings with INT8 rows."""
 
-import torch
+from collections.abc import Callable
+from typing import Self
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glmflash.quant.rows import QuantizedRows
@@ -13,13 +16,14 @@ def __dir__() -> list[str]:
 
 
 class QuantizedEmbedding(nn.Module):
-    """`nn.Embedding` whose rows are INT8, with a scale each.
+    """`nn.Embedding` whose rows are INT8, with a scale each. Casting the module leaves both as they are.
 
     Args:
         rows: The table.
         source_bytes: Bytes of the table before, for the card.
 
     Example:
+        >>> import torch
         >>> from glmflash.quant import quantize_rows
         >>> table = QuantizedEmbedding(quantize_rows(torch.tensor([[1.0, 0.0], [0.0, 2.0]])))
         >>> table(torch.tensor([1])).tolist()
@@ -51,7 +55,8 @@ class QuantizedEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Shapes: (...) int64 -> (..., C) float32."""
-        return self.weight[ids].float().mul_(self.weight_scale[ids].float()[..., None])
+        levels = F.embedding(ids, self.weight)  # (..., C) int8; ids out of range are an IndexError
+        return levels.float().mul_(self.weight_scale[ids][..., None])
 
     def unpack(self) -> Tensor:
         """The table itself. Shapes: () -> (V, C) int8."""
@@ -59,3 +64,10 @@ class QuantizedEmbedding(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        scale = self.weight_scale
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
+        if self.weight_scale.dtype != scale.dtype:  # rounded on the way
+            self.weight_scale = scale.to(self.weight_scale.device)
+        return self

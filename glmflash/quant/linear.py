@@ -1,13 +1,14 @@
 """A linear layer with INT8 weights, packed for the kernel that serves it."""
 
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from glmflash.ops.int8 import choose_kernel
-from glmflash.quant.config import SCHEMES
+from glmflash.errors import ParameterError
+from glmflash.ops.int8 import PackedWeight, choose_kernel
+from glmflash.quant.config import SCHEMES, QuantizationConfig
 from glmflash.quant.rows import QuantizedRows
 
 __all__ = ["QuantizedLinear"]
@@ -20,12 +21,18 @@ def __dir__() -> list[str]:
 class QuantizedLinear(nn.Module):
     """`nn.Linear` whose weight is INT8, with a scale per output.
 
+    It computes, and passes no gradient on. Copies, pickles and `state_dict` hold the INT8 weight, not the
+    packed one. Casting the module leaves weight and scales as they are.
+
     Args:
         rows: The weight, on the device where it is to stay. It may be freed afterwards.
         bias: (O,) or None.
         scheme: "int8" or "w8a8"; see `QuantizationConfig`.
         kernel: A kernel's name; None takes the best that runs on the device.
         source_bytes: Bytes of the weight before, for the card.
+
+    Raises:
+        ParameterError: If there is no such scheme, or no such kernel for the device.
 
     Example:
         >>> from glmflash.quant import quantize_rows
@@ -47,15 +54,14 @@ class QuantizedLinear(nn.Module):
         source_bytes: int | None = None,
     ) -> None:
         super().__init__()
-        chosen = choose_kernel(rows.weight.device, kernel)
+        QuantizationConfig(scheme=scheme, kernel=kernel)  # checks them
         self.out_features, self.in_features = rows.weight.shape
-        self.scheme, self.kernel, self.error = scheme, chosen.name, rows.error
+        self.scheme, self.error = scheme, rows.error
         self.source_bytes = 2 * rows.weight.numel() if source_bytes is None else source_bytes
-        self.packed = chosen.pack(rows.weight, rows.scale)
+        self.packed, self.kernel = _pack(rows.weight, rows.scale, kernel)
         self.register_buffer("weight_scale", rows.scale)  # (O,) float32
         # What is packed is no tensor that a fingerprint of the model would find; its row sums stand for it.
-        total = rows.weight.sum(1, dtype=torch.int32)  # (O,)
-        self.register_buffer("weight_sum", total, persistent=False)
+        self.register_buffer("weight_sum", _sum(rows.weight), persistent=False)  # (O,) int32
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     @property
@@ -69,31 +75,94 @@ class QuantizedLinear(nn.Module):
         return self.packed.nbytes + self.weight_scale.nbytes + self.weight_sum.nbytes
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shapes: (..., I) -> (..., O), in the dtype of `x`; sums are made in 32 bits."""
-        out = self.packed.linear(x.flatten(0, -2), split=SCHEMES[self.scheme])  # (N, O) float32
+        """Multiply; sums are made in 32 bits.
+
+        Shapes:
+            x (..., I), floating -> (..., O), dtype of `x`
+
+        Raises:
+            ParameterError: If `x` has another width, is not floating, or wants a gradient.
+        """
+        if x.shape[-1] != self.in_features or not x.is_floating_point():
+            raise ParameterError(
+                "x", f"is {tuple(x.shape)} {x.dtype}; allowed: (..., {self.in_features}) floats"
+            )
+        if x.requires_grad and torch.is_grad_enabled():
+            raise ParameterError(
+                "x", "wants a gradient, and an INT8 layer has none; call it under torch.inference_mode()"
+            )
+        rows = x.reshape(-1, self.in_features)  # (N, I)
+        out = self.packed.linear(rows, split=SCHEMES[self.scheme])  # (N, O) float32
         if self.bias is not None:
             out.add_(self.bias)
-        return out.to(x.dtype).unflatten(0, x.shape[:-1])
+        return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
 
     def unpack(self) -> Tensor:
         """The INT8 weight, exactly; a copy or a view. Shapes: () -> (O, I) int8."""
         return self.packed.unpack()
 
-    def extra_repr(self) -> str:
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
-            f"scheme={self.scheme!r}, kernel={self.kernel!r}"
-        )
+    def scale_(self, factor: float, rows: slice | None = None) -> None:
+        """Multiply rows of the weight, all by default, by way of their scales; the bias stays.
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+        The INT8 numbers stay too, and so does the error, but they are packed again.
+        """
+        scale = self.weight_scale.clone()
+        scale[slice(None) if rows is None else rows] *= factor
+        self.weight_scale = scale
+        self.packed = choose_kernel(scale.device, self.kernel).pack(self.unpack(), scale)
+
+    def extra_repr(self) -> str:
+        sizes = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{sizes}, bias={self.bias is not None}, scheme={self.scheme!r}, kernel={self.kernel!r}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move to another device: packed again, by the best kernel there. Scales stay float32."""
-        scale, total, before = self.weight_scale, self.weight_sum, self.weight_scale.device
-        super()._apply(fn, recurse)
-        device = self.weight_scale.device
+        scale, total = self.weight_scale, self.weight_sum
+        device = fn(scale[:0]).device
         if device.type == "meta":
-            raise NotImplementedError("an INT8 layer cannot be moved to the meta device")
+            raise ParameterError(
+                "device", "is 'meta', where packed INT8 weights cannot be; allowed: CPU or CUDA"
+            )
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         self.weight_scale, self.weight_sum = scale.to(device), total.to(device)
-        if device != before:
-            chosen = choose_kernel(device)
-            self.packed, self.kernel = chosen.pack(self.unpack().to(device), self.weight_scale), chosen.name
+        if device != scale.device:
+            self.packed, self.kernel = _pack(self.unpack().to(device), self.weight_scale, None)
         return self
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "weight"] = self.unpack()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:  # noqa: ANN401
+        """Others are torch's own; the fifth takes messages about what is wrong."""
+        problems: list[str] = others[4]
+        weight = state_dict.get(prefix + "weight")
+        if weight is None or weight.dtype != torch.int8 or weight.shape != self.shape:
+            given = "missing" if weight is None else f"{tuple(weight.shape)} {weight.dtype}"
+            problems.append(f"{prefix}weight is {given}; expected {self.shape} torch.int8")
+            return
+        rest = {name: value for name, value in state_dict.items() if name != prefix + "weight"}
+        super()._load_from_state_dict(rest, prefix, *others)
+        weight = weight.to(self.weight_scale.device)
+        self.packed, self.kernel = _pack(weight, self.weight_scale, self.kernel)
+        self.weight_sum.copy_(_sum(weight))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"packed": self.unpack()}  # packed weights differ from machine to machine
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch's
+        weight = state["packed"]
+        try:
+            self.packed, self.kernel = _pack(weight, self.weight_scale, self.kernel)
+        except ParameterError:  # it does not run on this machine
+            self.packed, self.kernel = _pack(weight, self.weight_scale, None)
+
+
+def _pack(weight: Tensor, scale: Tensor, kernel: str | None) -> tuple[PackedWeight, str]:
+    chosen = choose_kernel(weight.device, kernel)
+    return chosen.pack(weight, scale), chosen.name
+
+
+def _sum(weight: Tensor) -> Tensor:
+    return weight.sum(1, dtype=torch.int32)  # (O,)

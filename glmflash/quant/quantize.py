@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from glmflash.errors import ParameterError
 from glmflash.quant.card import Card, card
 from glmflash.quant.config import QuantizationConfig
 from glmflash.quant.embedding import QuantizedEmbedding
@@ -25,20 +26,21 @@ def quantize_(
 ) -> Card:
     """Replace linear layers by INT8 ones, one after another; each old weight is freed before the next.
 
-    `load_model(quantize=...)` does the same while it reads, and never holds the model whole.
+    `load_model(quantize=...)` does the same while it reads, and never holds the model whole. Layers that are
+    INT8 already stay as they are, so calls with different schemes and matches may follow each other.
 
     Args:
         module: Changed in place. Its own `forward` stays; only its linear children change.
         scheme: See `QuantizationConfig`, also for what follows.
         match: Which layers; None is all.
-        embeddings: "int8" rounds `nn.Embedding` tables too.
+        embeddings: "int8" rounds `nn.Embedding` tables called `embed_tokens` too.
         kernel: None takes the best.
 
     Returns:
         What became of each layer.
 
     Raises:
-        ParameterError: If an argument is not allowed.
+        ParameterError: If an argument is not allowed, a weight is not finite, or nothing is left to quantise.
 
     Example:
         >>> tower = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -46,18 +48,38 @@ def quantize_(
         '0'
     """
     config = QuantizationConfig(scheme=scheme, match=match, embeddings=embeddings, kernel=kernel)
-    for name, layer in list(module.named_modules()):
-        owner, _, leaf = name.rpartition(".")
-        if not name or not isinstance(layer, nn.Linear | nn.Embedding):
-            continue
-        rows = layer.weight.detach()
-        if isinstance(layer, nn.Linear) and config.selects(name):
-            quantized: nn.Module = QuantizedLinear(
-                quantize_rows(rows), layer.bias, scheme=scheme, kernel=kernel, source_bytes=rows.nbytes
-            )
-        elif isinstance(layer, nn.Embedding) and config.embeddings == "int8":
-            quantized = QuantizedEmbedding(quantize_rows(rows), source_bytes=rows.nbytes)
-        else:
-            continue
-        setattr(module.get_submodule(owner), leaf, quantized)
+    for places in _places(module, config):
+        quantized = _quantized(module.get_submodule(places[0]), config)
+        for name in places:
+            owner, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(owner), leaf, quantized)
     return card(module)
+
+
+def _places(module: nn.Module, config: QuantizationConfig) -> list[list[str]]:
+    """Names of each layer to be replaced, by which one that stands in several places has several.
+
+    Names only: whoever holds the layers keeps their weights from being freed.
+    """
+    linear: dict[int, list[str]] = {}
+    tables: dict[int, list[str]] = {}
+    for name, layer in module.named_modules(remove_duplicate=False):
+        if name and isinstance(layer, nn.Linear):
+            linear.setdefault(id(layer), []).append(name)
+        if isinstance(layer, nn.Embedding) and config.selects_embedding(name):
+            tables.setdefault(id(layer), []).append(name)
+    chosen = set(config.choose(name for names in linear.values() for name in names))
+    found = [names for names in linear.values() if chosen.intersection(names)] + list(tables.values())
+    if not found:
+        raise ParameterError("module", "has nothing to quantise: its children hold no nn.Linear (any more)")
+    return found
+
+
+def _quantized(layer: nn.Module, config: QuantizationConfig) -> nn.Module:
+    assert isinstance(layer, nn.Linear | nn.Embedding)
+    weight = layer.weight.detach()
+    rows, size = quantize_rows(weight), weight.nbytes
+    if isinstance(layer, nn.Embedding):
+        return QuantizedEmbedding(rows, source_bytes=size)
+    scheme, kernel = config.scheme, config.kernel
+    return QuantizedLinear(rows, layer.bias, scheme=scheme, kernel=kernel, source_bytes=size)

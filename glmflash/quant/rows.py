@@ -10,7 +10,8 @@ from glmflash.errors import ParameterError
 __all__ = ["QuantizedRows", "quantize_rows"]
 
 _LEVELS = 127
-_PART = 2**17  # elements looked at at once: they stay in cache
+_PART = {"cpu": 2**17}  # elements looked at at once: they stay in cache
+_LARGE_PART = 2**24  # on other devices, where it is launches that cost
 
 
 def __dir__() -> list[str]:
@@ -52,16 +53,13 @@ def quantize_rows(weight: Tensor) -> QuantizedRows:
     out = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)  # (O, I)
     scale = torch.empty(len(weight), dtype=torch.float32, device=weight.device)  # (O,)
     last = scale.new_tensor(_LEVELS)  # by a Python number CUDA would multiply with its inverse: other scales
-    rows = max(1, _PART // weight.shape[1])
-    lost = size = 0.0
+    rows = max(1, _PART.get(weight.device.type, _LARGE_PART) // weight.shape[1])
+    lost = torch.zeros((), dtype=torch.float64, device=weight.device)
+    size = lost.clone()
     for part, ints, scales in zip(weight.split(rows), out.split(rows), scale.split(rows), strict=True):
         exact = part.to(torch.float32, copy=True)  # (R, I)
         # Several times faster than `aminmax`.
         torch.maximum(exact.amax(1), exact.amin(1).neg_(), out=scales).div_(last)
-        if not scales.isfinite().all():
-            raise ParameterError(
-                "weight", "holds numbers that are not finite in float32; allowed: finite ones"
-            )
         # Below the smallest normal number quotients are not exact enough; of a row of zeros it is any scale.
         scales.clamp_min_(torch.finfo(torch.float32).tiny)
         exact.div_(scales[:, None])
@@ -69,9 +67,11 @@ def quantize_rows(weight: Tensor) -> QuantizedRows:
         ints.copy_(levels)
         # Norms are taken in units of the scale, where squares neither overflow nor vanish.
         weights = scales.double().square_()  # (R,)
-        size += weights.dot(torch.linalg.vector_norm(exact, dim=1).double().square_()).item()
-        lost += weights.dot(torch.linalg.vector_norm(exact.sub_(levels), dim=1).double().square_()).item()
-    return QuantizedRows(out, scale, (lost / size) ** 0.5 if size else 0.0)
+        size += weights.dot(torch.linalg.vector_norm(exact, dim=1).double().square_())
+        lost += weights.dot(torch.linalg.vector_norm(exact.sub_(levels), dim=1).double().square_())
+    if not scale.isfinite().all():
+        raise ParameterError("weight", "holds numbers that are not finite in float32; allowed: finite ones")
+    return QuantizedRows(out, scale, (lost.item() / size.item()) ** 0.5 if size else 0.0)
 
 
 def _check(weight: Tensor) -> None:
