@@ -15,6 +15,7 @@ import transformers
 import glmflash
 from glmflash.testing import random_checkpoint
 
+INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -42,7 +43,7 @@ def machine() -> dict[str, object]:
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
     return {
         "cpu": models[0] if models else platform.machine(),
-        "instructions": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags],
+        "instructions": [flag for flag in INSTRUCTIONS if flag in flags],
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
