@@ -1,6 +1,7 @@
 """A seed → one line of JSON: how often the embedded model is exactly right, on pictures never trained on.
 
     python examples/tiny/check.py --seed 1 --count 500
+    python examples/tiny/check.py --seed 1 --count 500 --quantize w8a8 --kv-dtype int8
 
 Each question is the first and only one about its own picture, put through `glmflash.Pipeline` with thinking
 off. An answer counts if it equals the one right string after stripping blanks; a box counts if its overlap
@@ -38,12 +39,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=500, help="questions, the tasks in turn")
     parser.add_argument("--thinking", action="store_true", help="let the model transcribe before it answers")
+    parser.add_argument("--quantize", choices=["int8", "w8a8"], help="make the weights INT8")
+    parser.add_argument("--kv-dtype", choices=["auto", "int8"], default="auto", help="of keys and values")
     parser.add_argument("--show", action="store_true", help="print the wrong answers too")
     arguments = parser.parse_args()
     scores: dict[str, list[float]] = {task: [] for task in TASKS}
     overlaps: list[float] = []
     exact_boxes = 0
-    with Pipeline.from_pretrained(arguments.model, dtype="float32") as pipe:
+    settings = {"quantize": arguments.quantize, "kv_dtype": arguments.kv_dtype}
+    with Pipeline.from_pretrained(arguments.model, dtype="float32", **settings) as pipe:
         for picture, turn in questions(arguments.seed, arguments.count):
             given = _ask(pipe, picture, turn, thinking=arguments.thinking)
             right = float(given == _bare(turn.answer))
@@ -60,7 +64,7 @@ def main() -> None:
     report |= {"box_exact": round(exact_boxes / max(1, len(overlaps)), 4)}
     everything = [right for task in scores.values() for right in task]
     report |= {"count": len(everything), "seed": arguments.seed}
-    print(json.dumps({"overall": _mean(everything), **report}))
+    print(json.dumps({"overall": _mean(everything), **report, **settings}))
 
 
 def questions(seed: int, count: int) -> list[tuple[Image.Image, Turn]]:
