@@ -1,12 +1,13 @@
 """Rows of activations → whole numbers on a grid of their own, multiplied, and scaled back.
 
-A row is divided by its largest magnitude, so that its numbers are levels from -L to L. Rounded to whole levels
-they keep 7 or 8 bits: one product. Split, x = high + low / 2L, the rounded part and what rounding took, which is
-a row of levels again: two products, 14 or 16 bits. Where few rows are multiplied the weights are read once for
-both, so the second costs nothing. Because each row has a grid of its own and products of whole numbers are
-exact, a row's result does not depend on its neighbours, to the last bit.
+A row is divided by its largest magnitude, so that its numbers are levels from -L to L. Rounded to whole
+levels they keep 7 or 8 bits: one product. Split, x = high + low / 2L, the rounded part and what rounding
+took, which is a row of levels again: two products, 14 or 16 bits. Where few rows are multiplied the weights
+are read once for both, so the second costs nothing. Because each row has a grid of its own and products of
+whole numbers are exact, a row's result does not depend on its neighbours, to the last bit.
 
-Source: row scales as in ZeroQuant (arXiv 2206.01861), splitting after Ozaki et al. (doi 10.1007/s11075-011-9478-1).
+Source: row scales as in ZeroQuant (arXiv 2206.01861), splitting after Ozaki et al.
+(doi 10.1007/s11075-011-9478-1).
 """
 
 from collections.abc import Callable

@@ -1,5 +1,6 @@
-"""INT8 products on CPUs by oneDNN, through the operators that PyTorch's compiler uses."""
+"""INT8 products on x86 processors by oneDNN, through the operators that PyTorch's compiler uses."""
 
+import platform
 from functools import cache
 
 import torch
@@ -21,13 +22,13 @@ class _OnednnWeight:
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
         self._shape = tuple(weight.shape)
         self._scale, self._zeros = scale, torch.zeros(len(scale), dtype=torch.long)
-        self._packed = torch.ops.onednn.qlinear_prepack(weight, None)
+        self._packed = _pack(weight)
         self._levels = _levels()
 
     @property
     def nbytes(self) -> int:
-        rows, columns = self._shape
-        return rows * columns + 12 * rows
+        packed: int = torch.ops.mkldnn._nbytes(self._packed)  # blocks that are not full, and sums, included
+        return packed + self._scale.nbytes + self._zeros.nbytes
 
     def linear(self, x: Tensor, *, split: float) -> Tensor:
         return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
@@ -41,6 +42,11 @@ class _OnednnWeight:
         return _product(rows, self._levels + 1, self._packed, self._scale, self._zeros)
 
 
+def _pack(weight: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.onednn.qlinear_prepack(weight.contiguous(), None)  # (I, O), opaque
+    return packed
+
+
 def _product(rows: Tensor, zero: int, packed: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
     unsigned = rows.round().add_(zero).to(torch.uint8)
     out: Tensor = torch.ops.onednn.qlinear_pointwise(
@@ -52,7 +58,7 @@ def _product(rows: Tensor, zero: int, packed: Tensor, scale: Tensor, zeros: Tens
 @cache
 def _levels() -> int:
     """127, or 63 where the processor adds pairs of products in 16 bits; see the same in fbgemm.py."""
-    packed = torch.ops.onednn.qlinear_prepack(torch.full((1, 64), 127, dtype=torch.int8), None)
+    packed = _pack(torch.full((1, 64), 127, dtype=torch.int8))
     rows = torch.full((1, 64), 127.0)
     out = _product(rows, 128, packed, torch.ones(1), torch.zeros(1, dtype=torch.long))
     return 127 if out.item() == 64 * 127 * 127 else 63
@@ -61,10 +67,13 @@ def _levels() -> int:
 def _why_not(device: torch.device) -> str | None:
     if device.type != "cpu":
         return "it computes on CPUs only"
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return "for other processors than x86 oneDNN may have plain loops only, hundreds of times slower"
     if not torch.backends.mkldnn.is_available():
         return "this PyTorch is built without oneDNN"
     try:
         _levels()
+        torch.ops.mkldnn._nbytes  # noqa: B018 - raises where there is none
     except (AttributeError, RuntimeError, NotImplementedError) as error:
         return f"this PyTorch has none: {error}"
     return None

@@ -14,7 +14,7 @@ __all__ = ["TRITON"]
 
 _LEVELS = 127
 _FEW = 16  # rows that one block multiplies: the least that tensor cores take
-_OUTPUTS, _INPUTS = 16, 256  # of the weight that one block reads at once
+_OUTPUTS, _INPUTS = 32, 256  # of the weight that one block reads at once
 
 
 def __dir__() -> list[str]:
@@ -52,7 +52,7 @@ def _few_rows(x: Tensor, weight: CublasWeight, split: float) -> Tensor:
     with torch.cuda.device_of(x):
         _kernel()[(-(-outputs // _OUTPUTS),)](
             x, peak, apart, weight.stored, weight.scale, out, len(x), outputs, inputs, weight.stored.shape[1],
-            whole, _FEW, _OUTPUTS, _INPUTS, num_warps=2, num_stages=4, enable_fp_fusion=False,
+            whole, _FEW, _OUTPUTS, _INPUTS, num_warps=4, num_stages=4, enable_fp_fusion=False,
         )  # fmt: skip
     return out
 
