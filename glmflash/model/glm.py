@@ -74,7 +74,7 @@ class Glm4v(nn.Module):
         Shapes:
             ids (N,) -> (N, hidden_size).
         """
-        embeds: Tensor = self.model.language_model.embed_tokens(ids)
+        embeds = self.model.language_model.embed_tokens(ids).to(self.dtype)  # a table may be narrower
         return place_vision_tokens(embeds, torch.cat(list(vision)), spans) if vision else embeds
 
     def forward(

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from glmflash.ops.int8 import choose_kernel
+from glmflash.quant import QuantizedLinear
+from glmflash.quant.config import SCHEMES
+
 __all__ = ["fingerprint"]
 
 _WINDOWS = 16
@@ -26,6 +30,9 @@ def fingerprint(model: nn.Module, *settings: object) -> str:
     checkpoint, dtype or quantisation shows, and so does any training, which moves every weight; a change
     made by hand between two windows does not. It detects a mix-up, not a forgery.
 
+    Of an INT8 layer its scales and the sums of its rows count, and how it computes: scheme, kernel, and what
+    the kernel makes of a small product here, since kernels round to fewer levels on older processors.
+
     Args:
         model: On any device. Its buffers count too, also those that are not saved.
         settings: What else the results depend on, such as configs; their `repr` counts.
@@ -42,12 +49,33 @@ def fingerprint(model: nn.Module, *settings: object) -> str:
     for name, tensor in _tensors(model):
         state.update(f"|{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
         state.update(_sample(tensor.detach()).numpy().data)
+    for line in _kernels(model):
+        state.update(line.encode())
     return state.hexdigest()[:_CHARACTERS]
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
+
+
+def _kernels(model: nn.Module) -> Iterator[str]:
+    probes: dict[tuple[str, torch.device], str] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, QuantizedLinear):
+            kind = (layer.kernel, layer.weight_scale.device)
+            if kind not in probes:
+                probes[kind] = _probe(*kind)
+            yield f"|{name}|{layer.scheme}|{SCHEMES[layer.scheme]}|{layer.kernel}|{probes[kind]}"
+
+
+def _probe(kernel: str, device: torch.device) -> str:
+    """What a kernel makes of one row; exact where nothing is rounded, whatever the order of the sums."""
+    levels = torch.arange(-64, 64, dtype=torch.int8, device=device).view(8, 16)
+    packed = choose_kernel(device, kernel).pack(levels, torch.ones(8, device=device))
+    row = torch.arange(1, 17, device=device)[None] / 64  # (1, 16)
+    out: list[float] = packed.linear(row, split=16.0)[0].tolist()
+    return repr(out)
 
 
 def _sample(tensor: Tensor) -> Tensor:

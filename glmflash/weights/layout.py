@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -12,7 +12,7 @@ from glmflash.errors import ConfigError
 from glmflash.model import Glm4v
 from glmflash.weights.shards import StoredTensor
 
-__all__ = ["build_on_meta", "canonical_name", "expected_tensors", "match"]
+__all__ = ["build_on_meta", "canonical_name", "expected_tensors", "integer_layers", "match"]
 
 _ALIASES = [
     (re.compile(r"^visual\."), "model.visual."),
@@ -24,6 +24,8 @@ _NOT_WEIGHTS = re.compile(r"(^|\.)inv_freq$|\.embeddings\.position_ids$")
 _LAYER = re.compile(r"^(model\.language_model\.layers\.(\d+)\.)(.+)$")
 _DRAFT_ONLY = re.compile(r"^(eh_proj|enorm|hnorm|embed_tokens|shared_head)\.")
 _FLOATING = ("BF16", "F16", "F32", "F64")
+_HALVES = re.compile(r"\.(gate|up)_proj$")
+_SCALE = ".weight_scale"
 
 
 def __dir__() -> list[str]:
@@ -77,11 +79,28 @@ def canonical_name(name: str) -> str:
     return name
 
 
+def integer_layers(tensors: Iterable[StoredTensor], layers: Container[str]) -> set[str]:
+    """Those of the layers that are stored as INT8: their weight is, or there is a scale for it.
+
+    Args:
+        tensors: From `read_headers`.
+        layers: Names of modules that can be INT8.
+    """
+    found = set()
+    for tensor in tensors:
+        layer, _, leaf = canonical_name(tensor.name).rpartition(".")
+        if leaf == "weight_scale" or (leaf == "weight" and tensor.dtype == "I8"):
+            found |= {layer, _HALVES.sub(".gate_up_proj", layer)}
+    return {layer for layer in found if layer in layers}
+
+
 def match(
     tensors: Iterable[StoredTensor],
     expected: Mapping[str, tuple[int, ...]],
     num_layers: int,
     problems: list[str],
+    *,
+    integer: Container[str] = (),
 ) -> dict[str, tuple[StoredTensor, ...]]:
     """Find for each parameter the stored tensor it is read from, or two: gate and up, to be stacked.
 
@@ -90,6 +109,7 @@ def match(
         expected: From `expected_tensors`.
         num_layers: Decoder layers; a draft head (MTP) stored behind them is left out.
         problems: Appended to, one line for each tensor that is missing, extra, double or misshapen.
+        integer: Those of the expected that are stored as INT8; all others are floating.
     """
     found: defaultdict[str, list[StoredTensor]] = defaultdict(list)
     for tensor in tensors:
@@ -101,7 +121,7 @@ def match(
     matched = {name: _sources(name, sources) for name in expected}
     problems += [f"{tensor}: unexpected tensor" for (tensor,) in sources.values()]
     for name, shape in expected.items():
-        _check(name, shape, matched[name], problems)
+        _check(name, shape, matched[name], problems, ("I8",) if name in integer else _FLOATING)
     return matched
 
 
@@ -123,7 +143,7 @@ def _sources(name: str, sources: dict[str, tuple[StoredTensor]]) -> tuple[Stored
     """Take the tensors that make up a parameter out of `sources`."""
     if name in sources:
         return sources.pop(name)
-    if not name.endswith(".gate_up_proj.weight"):
+    if not name.endswith((".gate_up_proj.weight", f".gate_up_proj{_SCALE}")):
         return ()
     halves = [name.replace("gate_up_proj", half) for half in ("gate_proj", "up_proj")]
     if not all(half in sources for half in halves):
@@ -131,12 +151,19 @@ def _sources(name: str, sources: dict[str, tuple[StoredTensor]]) -> tuple[Stored
     return sources.pop(halves[0]) + sources.pop(halves[1])
 
 
-def _check(name: str, shape: tuple[int, ...], stored: tuple[StoredTensor, ...], problems: list[str]) -> None:
+def _check(
+    name: str,
+    shape: tuple[int, ...],
+    stored: tuple[StoredTensor, ...],
+    problems: list[str],
+    dtypes: tuple[str, ...],
+) -> None:
     if not stored:
         problems.append(f"{name}: missing, in no file")
     part = (shape[0] // len(stored), *shape[1:]) if len(stored) > 1 else shape
+    allowed = (part, part[:1]) if name.endswith(_SCALE) else (part,)
     for tensor in stored:
-        if tensor.shape != part:
+        if tensor.shape not in allowed:
             problems.append(f"{tensor}: has shape {list(tensor.shape)}, expected {list(part)}")
-        if tensor.dtype not in _FLOATING:
-            problems.append(f"{tensor}: has dtype {tensor.dtype}, expected one of {', '.join(_FLOATING)}")
+        if tensor.dtype not in dtypes:
+            problems.append(f"{tensor}: has dtype {tensor.dtype}, expected one of {', '.join(dtypes)}")

@@ -1,28 +1,27 @@
 """A checkpoint's folder → its configs, and the network with its weights, read one tensor at a time."""
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from glmflash.config import GenerationConfig, ModelConfig, PreprocessorConfig, VisionConfig
 from glmflash.errors import CheckpointError, ConfigError, ParameterError
 from glmflash.fields import read_json
 from glmflash.model import Glm4v
 from glmflash.progress import Progress, reporter
-from glmflash.quant import QuantizationConfig, quantize_
+from glmflash.quant import QuantizationConfig
 from glmflash.weights.hub import resolve
-from glmflash.weights.layout import build_on_meta, canonical_name, match
-from glmflash.weights.shards import StoredTensor, read_headers
+from glmflash.weights.jobs import HEAD, choose, jobs
+from glmflash.weights.layout import build_on_meta
+from glmflash.weights.read import How, read_into
+from glmflash.weights.source import find
 
 __all__ = ["load_config", "load_generation", "load_model", "load_preprocessor"]
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_HEAD = "lm_head.weight"
 _MOST_LINES = 2000  # of an error: more than all tensors of any published relative
 _log = logging.getLogger(__name__)
 
@@ -62,26 +61,23 @@ def load_model(
         >>> load_model("tiny", dtype="float32", device="cpu").dtype
         torch.float32
     """
-    quantization = QuantizationConfig.of(quantize)
+    wanted = QuantizationConfig.of(quantize)
     place, report = _device(device), reporter(progress)
     folder = resolve(folder, local_files_only=True)
     config = load_config(folder)
     model = build_on_meta(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     problems: list[str] = []
-    tensors = read_headers(folder, problems)
-    tied = bool(tensors) and not any(canonical_name(tensor.name) == _HEAD for tensor in tensors)
-    if tied:
-        del expected[_HEAD]
-    sources = match(tensors, expected, config.text.num_hidden_layers, problems)
+    source = find(folder, model, problems)
     _raise_all(folder, problems)
-    _read_into(model, sources, _dtype(dtype, config.dtype, place), place, report, problems)
+    schemes = choose(wanted, source.linear, stored=source.schemes, integer=source.integer)
+    named = _dtype(dtype, config.dtype, place, quantized=bool(schemes))
+    work = jobs(source.parts, schemes, dtype=named, tied=source.tied)
+    how = How(place, kernel=wanted.kernel if wanted else None, manifest=source.manifest)
+    read_into(model, work, how, report, problems)
     _raise_all(folder, problems)
-    if tied:
+    if source.tied:
         _tie(model, config)
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
-    if quantization is not None:
-        quantize_(model, quantization.scheme, match=quantization.match, embeddings=quantization.embeddings)
     return model.eval().requires_grad_(False)
 
 
@@ -145,9 +141,13 @@ def _device(device: str | torch.device) -> torch.device:
     return place
 
 
-def _dtype(dtype: str | torch.dtype, stored: str, place: torch.device) -> torch.dtype:
+def _dtype(
+    dtype: str | torch.dtype, stored: str, place: torch.device, *, quantized: bool = False
+) -> torch.dtype:
     if isinstance(dtype, str) and dtype != "auto":
         named = _DTYPES.get(dtype)
+    elif isinstance(dtype, str) and quantized and place.type == "cpu":
+        named = torch.float32  # INT8 layers give it, and what is left of the weights is small
     else:
         named = _computable(_DTYPES[stored], place) if isinstance(dtype, str) else dtype
     if named is None or named not in _DTYPES.values():
@@ -169,42 +169,11 @@ def _raise_all(folder: Path, problems: list[str]) -> None:
         raise CheckpointError(f"{folder}: {len(problems)} problem(s)\n  " + "\n  ".join(lines))
 
 
-def _read_into(
-    model: nn.Module,
-    sources: Mapping[str, tuple[StoredTensor, ...]],
-    dtype: torch.dtype,
-    device: torch.device,
-    report: Callable[[int, int], None],
-    problems: list[str],
-) -> None:
-    total = sum(stored.num_bytes for parts in sources.values() for stored in parts)
-    done = 0
-    with ExitStack() as stack:
-        paths = {stored.path for parts in sources.values() for stored in parts}
-        files = {path: stack.enter_context(safe_open(path, framework="pt")) for path in paths}
-        for name, parts in sources.items():
-            shape = model.get_parameter(name).shape
-            tensor = torch.empty(shape, dtype=dtype, device=device)
-            for stored, rows in zip(parts, tensor.chunk(len(parts)), strict=True):
-                rows.copy_(files[stored.path].get_tensor(stored.name))
-                if not _finite(rows):
-                    problems.append(f"{stored}: holds NaN or infinity as {str(dtype).removeprefix('torch.')}")
-                done += stored.num_bytes
-                report(done, total)
-            _set(model, name, tensor)
-
-
-def _finite(tensor: Tensor) -> bool:
-    low, high = tensor.aminmax()  # both are NaN if any element is; no temporary of the tensor's size
-    return bool(torch.isfinite(low) & torch.isfinite(high))
-
-
-def _set(model: nn.Module, name: str, tensor: Tensor) -> None:
-    owner, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
-
-
 def _tie(model: Glm4v, config: ModelConfig) -> None:
     if not config.tie_word_embeddings:
-        _log.warning("the checkpoint has no %s and does not say so; using the embeddings in its place", _HEAD)
-    model.lm_head.weight = model.model.language_model.embed_tokens.weight
+        _log.warning(
+            "the checkpoint has no %s.weight and does not say so; using the embeddings in its place", HEAD
+        )
+    head: nn.Module = model.lm_head
+    if isinstance(head, nn.Linear) and head.weight.is_meta:  # not so if either is INT8
+        head.weight = model.model.language_model.embed_tokens.weight

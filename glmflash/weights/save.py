@@ -1,6 +1,7 @@
 """Named tensors → a folder in the layout of the hub: sharded safetensors, an index, the configs."""
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,11 +16,15 @@ from glmflash.fields import read_json
 from glmflash.model import Glm4v
 from glmflash.weights.files import sync
 from glmflash.weights.hub import resolve
+from glmflash.weights.manifest import MANIFEST_FILE, MANIFEST_KEY
+from glmflash.weights.save_quantized import is_quantized, quantized_keys, write_quantized
 from glmflash.weights.shards import INDEX_FILE, SINGLE_FILE
 
 __all__ = ["save_pretrained", "write_checkpoint"]
 
 _STAGE = ".saving-"
+_OWN_KEYS = ("torch_dtype", "quantization_config", MANIFEST_KEY)
+_OWN_FILES = ("config.json", INDEX_FILE, MANIFEST_FILE)
 
 
 def __dir__() -> list[str]:
@@ -31,6 +36,10 @@ def save_pretrained(
 ) -> Path:
     """Save a model so that `load_model`, and transformers, load it.
 
+    INT8 layers are written as INT8, unpacked one by one, with a manifest: what it takes in memory beside the
+    model is the largest layer. Such a folder is known by its config.json, and loads as it was saved; each
+    tensor has a checksum there, so a file that was changed or cut is refused.
+
     Args:
         model: Its weights are written in their own dtype; tied embeddings are written once.
         folder: Made if it is not there. A checkpoint in it is replaced.
@@ -38,15 +47,39 @@ def save_pretrained(
         shard_bytes: Most bytes of tensors in one file.
     """
     origin = resolve(source, local_files_only=True)
-    tensors = model.state_dict()
-    if model.lm_head.weight is model.model.language_model.embed_tokens.weight:
-        del tensors["lm_head.weight"]
-    config = {key: value for key, value in read_json(origin / "config.json").items() if key != "torch_dtype"}
-    config["dtype"] = str(model.dtype).removeprefix("torch.")
-    config["tie_word_embeddings"] = "lm_head.weight" not in tensors
+    embeddings = model.model.language_model.embed_tokens.weight
+    tied = getattr(model.lm_head, "weight", None) is embeddings  # an INT8 head has its own
+    config = {key: value for key, value in read_json(origin / "config.json").items() if key not in _OWN_KEYS}
+    config["tie_word_embeddings"] = tied
     files = [path for path in sorted(origin.iterdir()) if path.suffix in (".json", ".jinja", ".txt", ".md")]
-    extra = {path.name: path.read_bytes() for path in files if path.name not in ("config.json", INDEX_FILE)}
+    extra = {path.name: path.read_bytes() for path in files if path.name not in _OWN_FILES}
+    if is_quantized(model):
+        # The checkpoint's own: what is not INT8 was widened for this device, and may be narrower on the next.
+        config |= {"dtype": model.config.dtype} | quantized_keys(model)
+        return _save_quantized(model, Path(folder), config, extra, tied, _checked(shard_bytes))
+    config["dtype"] = str(model.dtype).removeprefix("torch.")
+    tensors = model.state_dict()
+    if tied:
+        del tensors["lm_head.weight"]
     return write_checkpoint(folder, tensors.items(), config=config, extra=extra, shard_bytes=shard_bytes)
+
+
+def _save_quantized(
+    model: Glm4v,
+    folder: Path,
+    config: Mapping[str, object],
+    extra: Mapping[str, bytes],
+    tied: bool,
+    shard_bytes: int,
+) -> Path:
+    with _staged(folder) as stage:
+        shards = write_quantized(stage, model, tied=tied, shard_bytes=shard_bytes)
+        names = [[entry.name for entry in shard] for shard in shards]
+        entries = [entry for shard in shards for entry in shard]
+        size = sum(entry.num_bytes for entry in entries)
+        _name_shards(stage, names, parameters=sum(math.prod(entry.shape) for entry in entries), size=size)
+        _write_companions(stage, config, extra)
+    return folder
 
 
 def write_checkpoint(
@@ -78,15 +111,24 @@ def write_checkpoint(
         ...     sorted(file.name for file in path.glob("model-*"))
         ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']
     """
-    if shard_bytes <= 0:
-        raise ParameterError("shard_bytes", f"is {shard_bytes}; allowed: bytes, more than 0")
     folder = Path(folder)
+    shard_bytes = _checked(shard_bytes)
     with _staged(folder) as stage:
         _write_shards(stage, tensors, shard_bytes)
-        _write_json(stage / "config.json", config)
-        for name, content in (extra or {}).items():
-            (stage / name).write_bytes(content)
+        _write_companions(stage, config, extra or {})
     return folder
+
+
+def _checked(shard_bytes: int) -> int:
+    if shard_bytes <= 0:
+        raise ParameterError("shard_bytes", f"is {shard_bytes}; allowed: bytes, more than 0")
+    return shard_bytes
+
+
+def _write_companions(stage: Path, config: Mapping[str, object], extra: Mapping[str, bytes]) -> None:
+    _write_json(stage / "config.json", config)
+    for name, content in extra.items():
+        (stage / name).write_bytes(content)
 
 
 def _write_shards(stage: Path, tensors: Iterable[tuple[str, Tensor]], shard_bytes: int) -> None:
@@ -98,6 +140,11 @@ def _write_shards(stage: Path, tensors: Iterable[tuple[str, Tensor]], shard_byte
         shards.append(list(shard))
         save_file(shard, stage / f"{len(shards)}.safetensors", metadata={"format": "pt"})
         shard.clear()
+    _name_shards(stage, shards, parameters=parameters, size=total_bytes)
+
+
+def _name_shards(stage: Path, shards: list[list[str]], *, parameters: int, size: int) -> None:
+    """Call 1.safetensors and so on what the hub calls them, and write the index; names per file."""
     if len(shards) == 1:
         (stage / "1.safetensors").rename(stage / SINGLE_FILE)
         return
@@ -106,7 +153,7 @@ def _write_shards(stage: Path, tensors: Iterable[tuple[str, Tensor]], shard_byte
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         (stage / f"{number}.safetensors").rename(stage / file)
         weight_map |= dict.fromkeys(names, file)
-    metadata = {"total_parameters": parameters, "total_size": total_bytes}
+    metadata = {"total_parameters": parameters, "total_size": size}
     _write_json(stage / INDEX_FILE, {"metadata": metadata, "weight_map": weight_map})
 
 
@@ -139,9 +186,9 @@ def _staged(folder: Path) -> Iterator[Path]:
             sync(path)
         for name in leaders:
             (folder / name).unlink(missing_ok=True)
-        stale = {path.name for path in folder.glob("model-*-of-*.safetensors")} - {
-            path.name for path in files
-        }
+        stale = {path.name for path in folder.glob("model-*-of-*.safetensors")}
+        stale |= {path.name for path in folder.glob(MANIFEST_FILE)}
+        stale -= {path.name for path in files}
         for name in stale:
             (folder / name).unlink()
         for path in files:

@@ -1,0 +1,181 @@
+"""Where tensors are stored → parameters and INT8 layers, read, checked, rounded and packed one by one.
+
+Large ones come first: what a layer takes while it is made is then never on top of a model that is all there.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from glmflash.errors import ParameterError
+from glmflash.ops.int8 import choose_kernel
+from glmflash.quant import QuantizedEmbedding, QuantizedLinear, QuantizedRows, quantize_rows
+from glmflash.weights.jobs import EMBEDDINGS, Job, Parts
+from glmflash.weights.manifest import Manifest, checksum
+from glmflash.weights.shards import StoredTensor
+from glmflash.weights.workers import results
+
+__all__ = ["How", "read_into"]
+
+_MOST_WORKERS = 4
+_PART = 2**22  # elements made floating at once
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What holds for all jobs.
+
+    Args:
+        device: Where everything goes.
+        kernel: Asked for by name; None takes the best.
+        manifest: Checksums, and what is known of INT8 layers.
+    """
+
+    device: torch.device
+    kernel: str | None = None
+    manifest: Manifest | None = None
+
+
+def read_into(
+    model: nn.Module, jobs: list[Job], how: How, report: Callable[[int, int], None], problems: list[str]
+) -> None:
+    """Give a model on the meta device its weights.
+
+    INT8 layers are made on up to four threads, since packing uses one processor; only what they are working
+    on is in memory beside what is done. The rest is read one by one.
+
+    Args:
+        model: Changed in place.
+        jobs: All of its parameters.
+        how: Kernel, device, checksums.
+        report: Called with bytes read and bytes in all, here in the caller's thread.
+        problems: Appended to, one line for each tensor that is damaged.
+    """
+    jobs = sorted(jobs, key=lambda job: -job.num_bytes)
+    total, done = sum(job.num_bytes for job in jobs), 0
+    threaded = how.device.type == "cpu" and any(job.scheme for job in jobs)
+    workers = min(_MOST_WORKERS, torch.get_num_threads()) if threaded else 1
+    if threaded:
+        choose_kernel(how.device, how.kernel)  # tried out before there are threads
+    # Workers change the filters of warnings while they pack, and not one after the other.
+    kept = warnings.catch_warnings() if workers > 1 else nullcontext()
+    with ExitStack() as stack, kept:
+        paths = {stored.path for job in jobs for stored in job.stored}
+        files = {path: stack.enter_context(safe_open(path, framework="pt")) for path in paths}
+        reader = _Reader(files, how)
+        made = stack.enter_context(
+            closing(results([partial(reader.read, job) for job in jobs], workers=workers))
+        )
+        for job, value, found in made:
+            problems += found
+            done += job.num_bytes
+            report(done, total)
+            if value is not None:
+                owner, _, leaf = job.name.rpartition(".")
+                setattr(model.get_submodule(owner), leaf, value)
+
+
+class _DamagedError(Exception):
+    """One tensor cannot be used; the text is the line that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads one job; used by several threads."""
+
+    files: Mapping[Path, safe_open]
+    how: How
+
+    def read(self, job: Job) -> tuple[Job, nn.Module | nn.Parameter | None, list[str]]:
+        """The job, what it gives, and what is wrong with it."""
+        problems: list[str] = []
+        try:
+            if job.scheme is None:
+                return job, self._parameter(job.weight, job.dtype, problems), problems
+            rows = [
+                self._rows(stored, scale, problems)
+                for stored, scale in zip(job.weight, job.scale or (None,) * len(job.weight), strict=True)
+            ]
+            bias = self._parameter(job.bias, job.dtype, problems) if job.bias else None
+        except _DamagedError as damage:
+            return job, None, [*problems, str(damage)]
+        return job, None if problems else self._layer(job, _stacked(rows), bias), problems
+
+    def _layer(self, job: Job, rows: QuantizedRows, bias: nn.Parameter | None) -> nn.Module:
+        manifest = self.how.manifest
+        known = manifest.layers.get(job.name) if manifest else None
+        size = sum(stored.num_bytes for stored in job.weight) if not job.scale else None
+        if known is not None:
+            rows, size = QuantizedRows(rows.weight, rows.scale, known.error), known.bytes_before
+        if job.name == EMBEDDINGS:
+            return QuantizedEmbedding(rows, source_bytes=size)
+        assert job.scheme is not None
+        return QuantizedLinear(rows, bias, scheme=job.scheme, kernel=self.how.kernel, source_bytes=size)
+
+    def _parameter(self, parts: Parts, dtype: torch.dtype, problems: list[str]) -> nn.Parameter:
+        height, *width = parts[0].shape or (1,)
+        shape = (height * len(parts), *width) if len(parts) > 1 else parts[0].shape
+        tensor = torch.empty(shape, dtype=dtype, device=self.how.device)
+        for stored, rows in zip(parts, tensor.chunk(len(parts)), strict=True):
+            rows.copy_(self._tensor(stored))
+            if not _finite(rows):
+                problems.append(f"{stored}: holds NaN or infinity as {str(dtype).removeprefix('torch.')}")
+        return nn.Parameter(tensor, requires_grad=False)
+
+    def _rows(self, stored: StoredTensor, scale: StoredTensor | None, problems: list[str]) -> QuantizedRows:
+        weight = self._tensor(stored)
+        if scale is None:
+            try:
+                return quantize_rows(weight.to(self.how.device))
+            except ParameterError as error:
+                raise _DamagedError(f"{stored}: holds NaN or infinity as float32") from error
+        scales = self._tensor(scale).flatten().to(self.how.device, torch.float32, copy=True)  # (O,)
+        if not (scales.isfinite() & (scales > 0)).all():
+            problems.append(f"{scale}: holds scales that are not above 0 and finite as float32")
+        return QuantizedRows(weight.to(self.how.device), scales, 0.0)
+
+    def _tensor(self, stored: StoredTensor) -> Tensor:
+        """A view of the file, which takes no memory; a copy where it is kept or has a checksum."""
+        tensor: Tensor = self.files[stored.path].get_tensor(stored.name)  # type: ignore[no-untyped-call]  # safetensors has none
+        if self.how.manifest is None:
+            return tensor.clone() if tensor.dtype == torch.int8 else tensor
+        own = tensor.clone()  # what is checked is what is used, whatever becomes of the file
+        if checksum(own) != self.how.manifest.tensors[stored.name].crc32:
+            raise _DamagedError(f"{stored}: the checksum is wrong, so it was changed or damaged")
+        return own
+
+
+def _stacked(parts: list[QuantizedRows]) -> QuantizedRows:
+    if len(parts) == 1:
+        return parts[0]
+    sizes = [_square(rows) for rows in parts]
+    lost = sum(size * rows.error**2 for size, rows in zip(sizes, parts, strict=True))
+    error = (lost / sum(sizes)) ** 0.5 if lost else 0.0
+    weight, scale = torch.cat([rows.weight for rows in parts]), torch.cat([rows.scale for rows in parts])
+    return QuantizedRows(weight, scale, error)
+
+
+def _square(rows: QuantizedRows) -> float:
+    """Sum of the squares of a weight."""
+    count = max(1, _PART // rows.weight.shape[1])
+    pairs = zip(rows.weight.split(count), rows.scale.split(count), strict=True)
+    total = 0.0
+    for part, scale in pairs:
+        total += torch.linalg.vector_norm(part.float(), dim=1).mul_(scale).double().square_().sum().item()
+    return total
+
+
+def _finite(tensor: Tensor) -> bool:
+    low, high = tensor.aminmax()  # both are NaN if any element is; no temporary of the tensor's size
+    return bool(torch.isfinite(low) & torch.isfinite(high))
