@@ -1,6 +1,7 @@
 """Linear layers → INT8 ones, in place, with a card that says what became of each."""
 
-from glmflash.quant.card import Card, LayerCard, card
+from glmflash.quant.card import Card, card
+from glmflash.quant.card_parts import Group, KeptCard, LayerCard, Measured
 from glmflash.quant.config import QuantizationConfig
 from glmflash.quant.embedding import QuantizedEmbedding
 from glmflash.quant.linear import QuantizedLinear
@@ -9,7 +10,10 @@ from glmflash.quant.rows import QuantizedRows, quantize_rows
 
 __all__ = [
     "Card",
+    "Group",
+    "KeptCard",
     "LayerCard",
+    "Measured",
     "QuantizationConfig",
     "QuantizedEmbedding",
     "QuantizedLinear",
