@@ -13,6 +13,7 @@ __all__ = ["resolve"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _ALLOWED = "an existing folder, a hub id like 'zai-org/GLM-4.6V-Flash', or 'tiny' for the embedded model"
 _WANTED = ["*.json", "*.jinja", "*.safetensors"]  # data only: nothing that could run
+_SMALL = ["config.json", "preprocessor_config.json", "processor_config.json"]
 
 
 def __dir__() -> list[str]:
@@ -25,6 +26,7 @@ def resolve(
     revision: str | None = None,
     local_files_only: bool = False,
     progress: Progress = None,
+    config_only: bool = False,
 ) -> Path:
     """Find the folder of a checkpoint, and download it first where need be.
 
@@ -36,6 +38,7 @@ def resolve(
         local_files_only: Use what is on disk, open no connection.
         progress: False hides the download's bars, True shows them, None shows them on a terminal. A
             function hides them too; it hears of loading, and of no download.
+        config_only: Fetch no weights, only the small files that say what they are.
 
     Raises:
         DownloadError: If there is no such folder, or the checkpoint cannot be had.
@@ -57,8 +60,9 @@ def resolve(
         return given or _embedded()
     if not isinstance(name, str) or not _HUB_ID.fullmatch(name):
         raise DownloadError(f"{str(name)!r:.300}: no such folder. Give {_ALLOWED}.")
-    folder = _download(name, revision, local_files_only, bar)
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+    folder = _download(name, revision, local_files_only, bar, _SMALL if config_only else _WANTED)
+    weights = config_only or any(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
         raise DownloadError(
             f"{name!r} holds no config.json with safetensors weights; other formats are not read"
         )
@@ -85,7 +89,7 @@ def _embedded() -> Path:
     return folder
 
 
-def _download(name: str, revision: str | None, local_files_only: bool, bar: bool) -> Path:
+def _download(name: str, revision: str | None, local_files_only: bool, bar: bool, wanted: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # re-exported without saying so
 
@@ -99,7 +103,7 @@ def _download(name: str, revision: str | None, local_files_only: bool, bar: bool
                 name,
                 revision=revision,
                 local_files_only=local_files_only,
-                allow_patterns=_WANTED,
+                allow_patterns=wanted,
                 ignore_patterns=["*/*"],
                 tqdm_class=tqdm if bar else Silent,
             )
