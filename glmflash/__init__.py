@@ -45,6 +45,8 @@ from glmflash.errors import (
 from glmflash.media import DataUrl, InputPolicy, Url
 from glmflash.output import Box, Delta, Result, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
+from glmflash.plan import Plan
+from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Box",
     "CacheFullError",
     "CapacityError",
+    "Card",
     "CheckpointError",
     "ClosedError",
     "ConfigError",
@@ -72,6 +75,8 @@ __all__ = [
     "NumericsError",
     "ParameterError",
     "Pipeline",
+    "Plan",
+    "QuantizationConfig",
     "QueueFullError",
     "Request",
     "Result",

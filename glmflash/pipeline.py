@@ -21,6 +21,7 @@ from glmflash.errors import ClosedError, ParameterError
 from glmflash.loading import load_engine
 from glmflash.media.policy import InputPolicy
 from glmflash.output.result import Result
+from glmflash.plan import plan, require_room
 from glmflash.prepare import Options
 from glmflash.progress import Progress
 from glmflash.quant import Card, QuantizationConfig, card
@@ -56,6 +57,8 @@ class Pipeline:
     def __init__(self, engine: Engine, *, source: Path | None = None) -> None:
         self._engine: Engine | None = engine
         self._source = source
+
+    plan = staticmethod(plan)
 
     @classmethod
     def from_pretrained(
@@ -106,6 +109,7 @@ class Pipeline:
             kv_dtype=kv_dtype, max_batch=max_batch, max_waiting=max_waiting, observers=observers,
         )  # fmt: skip
         folder = resolve(model, revision=revision, local_files_only=local_files_only, progress=progress)
+        require_room(folder, device=device, dtype=dtype, quantize=quantize)
         engine = load_engine(
             folder, device=device, dtype=dtype, quantize=quantize, progress=progress, settings=settings
         )
@@ -226,10 +230,7 @@ class Pipeline:
         return ordered(self._asking(options), items, prefetch=most, on_error=on_error)
 
     def session(self, *, system: str | None = None, **options: Unpack[Options]) -> Session:
-        """Begin a conversation, maybe with a system message; each turn computes only what is new.
-
-        Options are for every question that does not say otherwise.
-        """
+        """Begin a conversation; each turn computes only what is new. Options are for every question."""
         read = self.engine.read
         return Session(chat=self.chat, stream=self.stream, encode=read, system=system, options=options)
 
