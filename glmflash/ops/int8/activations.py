@@ -77,7 +77,8 @@ def have_outliers(rows: Tensor, levels: int, split: float) -> Tensor:
         rows (N, I) float32 -> (N,) bool
     """
     size = torch.linalg.vector_norm(rows, dim=-1) / rows.shape[-1] ** 0.5  # (N,)
-    return (size * split < levels) & (size > 0)
+    found: Tensor = (size * split < levels) & (size > 0)
+    return found
 
 
 def _tile(x: Tensor, multiply: Callable[[Tensor], Tensor], levels: int, split: float, few: int) -> Tensor:

@@ -57,7 +57,8 @@ def _pack(weight: Tensor, scale: Tensor) -> object:
             dtype=torch.qint8,
         )
     # Written in place: the public constructors copy, and the largest weights are what peak memory is made of.
-    torch.empty(0, dtype=torch.int8).set_(stored.untyped_storage(), 0, weight.shape).copy_(weight)
+    storage, shape = stored.untyped_storage(), stored.shape
+    torch.empty(0, dtype=torch.int8).set_(storage, 0, shape, stored.stride()).copy_(weight)
     return torch.ops.quantized.linear_prepack(stored, None)
 
 
