@@ -94,10 +94,17 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the network, then the engine, beside transformers, as JSON."""
+    """Measure the network, the engine, then INT8, beside transformers, as JSON."""
     install(session, "parity")
-    for script in ("bench.py", "engine.py"):
+    for script in ("bench.py", "engine.py", "int8.py"):
         session.run("python", f"tests/bench/{script}", *session.posargs)
+
+
+@nox.session
+def fullsize(session: nox.Session) -> None:
+    """Load, ask, save and reload the published sizes as INT8: 35 GB of disk, 14 GB of memory."""
+    install(session)
+    session.run("python", "tests/fullsize.py", *session.posargs)
 
 
 @nox.session

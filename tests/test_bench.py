@@ -94,7 +94,9 @@ def test_quick_run_of_the_engine_writes_the_report(tmp_path):
     assert "second over first" in said
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [FOLDER / "engine-cpu.json", FOLDER / "model-cpu.json"], ids=lambda path: path.name
+)
 def test_committed_reports_are_well_formed_and_name_no_machine(path):
     text = path.read_text()
     (check_model if path.name.startswith("model") else check_engine)(json.loads(text))

@@ -22,7 +22,7 @@ from asking import Asker, Samples, fixed, in_turns, ratio, seconds, timed
 from bandwidth import Memory
 from common import checkpoint, machine, parser, write
 from contenders import PHASES, Contender, Glmflash, Transformers, asker
-from int8_table import tables
+from int8_table import tables, verdicts
 from overhead import Steps, watched
 from sides import Work, reference_on_the_same_weights
 
@@ -294,6 +294,7 @@ def main() -> None:
         "llama.cpp": beside,
         "tiny": exact_match(seeds=chosen.seeds, count=chosen.questions),
     }
+    report["bars"] = verdicts(report)
     write(report, chosen.out / "int8-cpu.json")
     (chosen.out / "int8-cpu.txt").write_text(tables(report))
     print(tables(report))

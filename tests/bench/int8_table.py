@@ -71,6 +71,19 @@ BARS = (
 )  # fmt: skip
 
 
+def verdicts(report: dict[str, Any]) -> list[dict[str, object]]:
+    """Every bar with what was measured."""
+    return [
+        {
+            "what": bar.what,
+            "measured": bar.value(report),
+            "at_least" if bar.least else "at_most": bar.bound,
+            "met": bar.met(report),
+        }
+        for bar in BARS
+    ]
+
+
 def tables(report: dict[str, Any]) -> str:
     """All of them, as one text."""
     parts = [
