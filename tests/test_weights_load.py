@@ -222,7 +222,7 @@ def test_auto_is_the_stored_dtype_where_the_device_has_it(tmp_path, stored, got)
 
 def test_auto_on_cards_without_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = torch.device("cuda:0")
-    for capability, got in (((7, 5), torch.float32), ((8, 0), torch.bfloat16)):
+    for capability, got in (((7, 5), torch.float16), ((8, 0), torch.bfloat16)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
         assert _dtype("auto", "bfloat16", card) == got
         assert _dtype("auto", "float16", card) == torch.float16

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -42,6 +42,7 @@ def normed(size: int, *, bias: bool = False, seed: int = 5) -> Normed:
     return Normed(size**0.5, random(size, seed=seed), random(size, seed=seed + 1) if bias else None)
 
 
+@settings(max_examples=20)
 @given(sizes, sizes, st.integers(0, 99))
 def test_the_bound_of_a_ball_is_reached(inputs, outputs, seed):
     rows, entering = linear(inputs, outputs, seed=seed), normed(inputs, seed=seed + 2)

@@ -17,6 +17,7 @@ from glmflash.weights.hub import resolve
 from glmflash.weights.jobs import HEAD, choose, jobs
 from glmflash.weights.layout import build_on_meta
 from glmflash.weights.read import How, read_into
+from glmflash.weights.rescale import rescale_
 from glmflash.weights.source import find
 
 __all__ = ["load_config", "load_generation", "load_model", "load_preprocessor"]
@@ -45,7 +46,8 @@ def load_model(
     Args:
         folder: A folder, "tiny", or the hub id of a checkpoint that is on this disk (see `resolve`).
         dtype: "float32", "bfloat16", "float16" or the torch dtype; "auto" is the checkpoint's own, but
-            float32 where the device cannot compute in it (bfloat16 on CUDA before Ampere, float16 on CPUs).
+            float16 for bfloat16 on CUDA cards before Ampere, and float32 for float16 on CPUs. For float16
+            weights are multiplied by powers of two where it would overflow; see `weights.rescale`.
         device: Where the weights go; "auto" is CUDA if there is a card, else the CPU.
         progress: True for a bar on stderr, None for a bar if stderr is a terminal, or a function that takes
             bytes read and bytes in all.
@@ -78,7 +80,10 @@ def load_model(
     if source.tied:
         _tie(model, config)
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    if named == torch.float16:
+        rescale_(model)
+    return model
 
 
 def load_config(folder: Path) -> ModelConfig:
@@ -159,7 +164,7 @@ def _computable(dtype: torch.dtype, place: torch.device) -> torch.dtype:
     if place.type == "cpu":
         return torch.float32 if dtype == torch.float16 else dtype
     old = place.type == "cuda" and torch.cuda.get_device_capability(place) < (8, 0)
-    return torch.float32 if old and dtype == torch.bfloat16 else dtype
+    return torch.float16 if old and dtype == torch.bfloat16 else dtype
 
 
 def _raise_all(folder: Path, problems: list[str]) -> None:

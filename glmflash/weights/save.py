@@ -17,6 +17,7 @@ from glmflash.model import Glm4v
 from glmflash.weights.files import sync
 from glmflash.weights.hub import resolve
 from glmflash.weights.manifest import MANIFEST_FILE, MANIFEST_KEY
+from glmflash.weights.rescale import is_rescaled
 from glmflash.weights.save_quantized import is_quantized, quantized_keys, write_quantized
 from glmflash.weights.shards import INDEX_FILE, SINGLE_FILE
 
@@ -45,7 +46,15 @@ def save_pretrained(
         folder: Made if it is not there. A checkpoint in it is replaced.
         source: The checkpoint to copy configs and tokenizer from (`dtype` is brought up to date).
         shard_bytes: Most bytes of tensors in one file.
+
+    Raises:
+        ParameterError: If weights were multiplied for float16 (see `weights.rescale`): config.json would not
+            fit them.
     """
+    if is_rescaled(model):
+        raise ParameterError(
+            "model", "has weights rescaled for float16; allowed: a model loaded as float32 or bfloat16"
+        )
     origin = resolve(source, local_files_only=True)
     embeddings = model.model.language_model.embed_tokens.weight
     tied = getattr(model.lm_head, "weight", None) is embeddings  # an INT8 head has its own

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Entry = Shift | Bound
-LOOSE = 4  # binary digits; so many can be lost without harm, and a tighter bound costs products of matrices
+LOOSE = 4  # binary digits that a weight can lose without harm; a tighter bound costs products of matrices
 _MOST = 64  # doublings, of what has no end in practice
 
 

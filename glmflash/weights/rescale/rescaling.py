@@ -76,13 +76,13 @@ class Rescaling:
 
     def __str__(self) -> str:
         """In some words, for a log."""
-        if not self.shifts:
-            words = "no weight had to be changed"
+        weights = [shift for shift in self.shifts if not shift.name.endswith(".eps")]
+        if weights:
+            least = min(weights, key=lambda shift: shift.exponent)
+            words = f"{len(weights)} tensors times powers of two, {least.name} times 2^{least.exponent}"
+            words += f", relative loss at most {max(shift.loss for shift in weights):.1e}"
         else:
-            most = max(self.shifts, key=lambda shift: -shift.exponent)
-            weights = [shift for shift in self.shifts if not shift.name.endswith(".eps")]
-            words = f"{len(weights)} tensors multiplied by powers of two, the smallest 2^{most.exponent}"
-            words += f" ({most.name}); relative loss at most {max(s.loss for s in self.shifts):.1e}"
+            words = "no weight had to be changed"
         worst = max(self.bounds, key=lambda bound: bound.before)
         words += f"; largest bound {worst.before:.3g} before ({worst.name})"
         return f"{words}, {max(bound.after for bound in self.bounds):.3g} after"
