@@ -84,8 +84,8 @@ class Pipeline:
             model: A hub id such as "zai-org/GLM-4.6V-Flash", a folder, or "tiny", the embedded model.
             device: "auto" is the first GPU, if there is one, else the CPU.
             dtype: "auto" is the checkpoint's own where the device can compute in it.
-            quantize: "int8" makes weights INT8: half the memory, nearly the same answers. "w8a8" rounds
-                activations too, and reads prompts faster. See `QuantizationConfig` for more.
+            quantize: "int8" rounds weights: half the memory, nearly the same answers. "w8a8" rounds
+                activations too, and reads prompts faster. For more give a `QuantizationConfig`.
             revision: Branch, tag or commit of a hub id.
             local_files_only: Whether to use only what has been downloaded before.
             kv_memory: Most memory for the KV cache: bytes, or text such as "4 GiB"; see `Settings`.
@@ -94,13 +94,11 @@ class Pipeline:
             max_waiting: Most requests in line behind them.
             observers: Functions that are told every event; see `glmflash.engine.events`.
             input_policy: Limits on pictures; the default suits strangers' uploads.
-            progress: None shows bars on a terminal, True always, False never; or a function of bytes
-                done and bytes in all, which hears of loading, not of a download.
+            progress: None shows bars on a terminal, True always, False never; or a function of bytes done
+                and in all, of loading.
 
         Raises:
-            DownloadError: If the checkpoint is not there.
-            ConfigError: If a configuration file is missing or asks for what is not supported.
-            CheckpointError: If its tensors or its tokenizer are not as they should be.
+            DownloadError, ConfigError, CheckpointError: If the checkpoint is not there, or not as it should be.
             ParameterError: If an argument here is not one of those above.
             CapacityError: If the weights cannot fit into the memory there is.
         """
@@ -161,7 +159,9 @@ class Pipeline:
 
         Args:
             text: The question, or a whole conversation as messages; then without `images` and `system`.
-            images, system, options: As for a call, whose errors it raises.
+            images: As for a call, whose errors it raises.
+            system: As for a call.
+            options: As for a call.
         """
         return self.engine.start(self._request(prepare.conversation(text, images, system), options))
 

@@ -33,6 +33,7 @@ ALLOWED = {
     "tokenizers": ("prompt.tokenizer", "testing"),
     "huggingface_hub": ("weights.hub",),
     "safetensors": ("weights", "testing"),
+    "triton": ("ops.int8.triton",),
     "numpy": ("media", "prompt", "output", "testing", "prepare", "pipeline", "engine"),
     "torch": (
         "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",

@@ -63,6 +63,7 @@ class QuantizedEmbedding(nn.Module):
         return self.weight
 
     def extra_repr(self) -> str:
+        """What `repr` says: rows and columns."""
         return f"{self.num_embeddings}, {self.embedding_dim}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

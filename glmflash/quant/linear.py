@@ -112,6 +112,7 @@ class QuantizedLinear(nn.Module):
         self.packed = choose_kernel(scale.device, self.kernel).pack(self.unpack(), scale)
 
     def extra_repr(self) -> str:
+        """What `repr` says: sizes, scheme and kernel."""
         sizes = f"in_features={self.in_features}, out_features={self.out_features}"
         return f"{sizes}, bias={self.bias is not None}, scheme={self.scheme!r}, kernel={self.kernel!r}"
 
