@@ -94,11 +94,10 @@ class Pipeline:
             max_waiting: Most requests in line behind them.
             observers: Functions that are told every event; see `glmflash.engine.events`.
             input_policy: Limits on pictures; the default suits strangers' uploads.
-            progress: None shows bars on a terminal, True always, False never; or a function of bytes done
-                and in all, of loading.
+            progress: None shows bars on a terminal, True always, False never; or a function of bytes.
 
         Raises:
-            DownloadError, ConfigError, CheckpointError: If the checkpoint is not there, or not as it should be.
+            DownloadError, ConfigError, CheckpointError: If it is not there, or not as it should be.
             ParameterError: If an argument here is not one of those above.
             CapacityError: If the weights cannot fit into the memory there is.
         """
