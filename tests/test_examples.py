@@ -28,6 +28,18 @@ def test_conversation_reuses_what_was_said(capsys, monkeypatch):
 
 
 @pytest.mark.slow
+def test_int8_compares_three_ways_and_loads_what_it_saved(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    load(EXAMPLES / "int8.py").main()
+    printed = capsys.readouterr().out
+    assert [line.split(":")[0] for line in printed.splitlines() if ", first token" in line] == [
+        "float", "int8", "w8a8"
+    ]  # fmt: skip
+    assert printed.count("49 layers in INT8") == 2
+    assert "<Card: 49 INT8 layers" in printed
+
+
+@pytest.mark.slow
 def test_quickstart_asks_three_questions_and_draws_the_answer(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])  # the script adds its own folder
     load(EXAMPLES / "quickstart.py").main(folder=tmp_path)
