@@ -14,6 +14,9 @@ from glmflash.quant.rows import QuantizedRows
 __all__ = ["QuantizedLinear"]
 
 
+_PART = 2**20  # elements summed at once
+
+
 def __dir__() -> list[str]:
     return __all__
 
@@ -166,4 +169,5 @@ def _pack(weight: Tensor, scale: Tensor, kernel: str | None) -> tuple[PackedWeig
 
 
 def _sum(weight: Tensor) -> Tensor:
-    return weight.sum(1, dtype=torch.int32)  # (O,)
+    rows = max(1, _PART // weight.shape[1])  # the sum of an INT8 tensor is made from an INT32 copy of it
+    return torch.cat([part.sum(1, dtype=torch.int32) for part in weight.split(rows)])  # (O,)
