@@ -1,6 +1,6 @@
 """The published sizes, INT8, on this machine: written, loaded, asked, saved, loaded again, and measured.
 
-Random weights of the size of GLM-4.6V-Flash take 20.6 GB of disk, and their saved INT8 form 11 GB beside them.
+Random weights of the size of GLM-4.6V-Flash take 20.6 GB of disk, their saved INT8 form 11 GB beside them.
 Everything happens in processes of its own, whose anonymous memory is read from outside, 200 times a second.
 `nox -s fullsize` runs it; `nox -s fullsize -- --size flash-4+4` takes a quarter of the disk.
 """

@@ -5,7 +5,7 @@ Large ones come first: what a layer takes while it is made is then never on top 
 
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,15 +68,15 @@ def read_into(
     workers = min(_MOST_WORKERS, torch.get_num_threads()) if threaded else 1
     if threaded:
         choose_kernel(how.device, how.kernel)  # tried out before there are threads
+    # Not closed, but dropped: a worker that is left behind may be reading.
+    files = {
+        path: safe_open(path, framework="pt")
+        for path in {stored.path for job in jobs for stored in job.stored}
+    }
+    read = _Reader(files, how).read
     # Workers change the filters of warnings while they pack, and not one after the other.
     kept = warnings.catch_warnings() if workers > 1 else nullcontext()
-    with ExitStack() as stack, kept:
-        paths = {stored.path for job in jobs for stored in job.stored}
-        files = {path: stack.enter_context(safe_open(path, framework="pt")) for path in paths}
-        reader = _Reader(files, how)
-        made = stack.enter_context(
-            closing(results([partial(reader.read, job) for job in jobs], workers=workers))
-        )
+    with kept, closing(results([partial(read, job) for job in jobs], workers=workers)) as made:
         for job, value, found in made:
             problems += found
             done += job.num_bytes
@@ -84,10 +84,6 @@ def read_into(
             if value is not None:
                 owner, _, leaf = job.name.rpartition(".")
                 setattr(model.get_submodule(owner), leaf, value)
-
-
-class _DamagedError(Exception):
-    """One tensor cannot be used; the text is the line that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +96,13 @@ class _Reader:
     def read(self, job: Job) -> tuple[Job, nn.Module | nn.Parameter | None, list[str]]:
         """The job, what it gives, and what is wrong with it."""
         problems: list[str] = []
-        try:
-            if job.scheme is None:
-                return job, self._parameter(job.weight, job.dtype, problems), problems
-            rows = [
-                self._rows(stored, scale, problems)
-                for stored, scale in zip(job.weight, job.scale or (None,) * len(job.weight), strict=True)
-            ]
-            bias = self._parameter(job.bias, job.dtype, problems) if job.bias else None
-        except _DamagedError as damage:
-            return job, None, [*problems, str(damage)]
-        return job, None if problems else self._layer(job, _stacked(rows), bias), problems
+        if job.scheme is None:
+            return job, self._parameter(job.weight, job.dtype, problems), problems
+        scales = job.scale or (None,) * len(job.weight)
+        rows = [self._rows(*pair, problems) for pair in zip(job.weight, scales, strict=True)]
+        bias = self._parameter(job.bias, job.dtype, problems) if job.bias else None
+        whole = [part for part in rows if part is not None]
+        return job, None if problems else self._layer(job, _stacked(whole), bias), problems
 
     def _layer(self, job: Job, rows: QuantizedRows, bias: nn.Parameter | None) -> nn.Module:
         manifest = self.how.manifest
@@ -123,37 +115,58 @@ class _Reader:
         assert job.scheme is not None
         return QuantizedLinear(rows, bias, scheme=job.scheme, kernel=self.how.kernel, source_bytes=size)
 
-    def _parameter(self, parts: Parts, dtype: torch.dtype, problems: list[str]) -> nn.Parameter:
-        height, *width = parts[0].shape or (1,)
-        shape = (height * len(parts), *width) if len(parts) > 1 else parts[0].shape
-        tensor = torch.empty(shape, dtype=dtype, device=self.how.device)
+    def _parameter(self, parts: Parts, dtype: torch.dtype, problems: list[str]) -> nn.Parameter | None:
+        given = [self._tensor(stored, problems) for stored in parts]
+        found = [tensor for tensor in given if tensor is not None]
+        if len(found) < len(parts):
+            return None
+        if len(found) == 1 and self.how.manifest is not None:  # it is our own already
+            tensor = found[0].to(self.how.device, dtype)
+        else:
+            height = sum(part.shape[0] for part in found)
+            tensor = torch.empty((height, *found[0].shape[1:]), dtype=dtype, device=self.how.device)
+            for part, rows in zip(found, tensor.chunk(len(found)), strict=True):
+                rows.copy_(part)
         for stored, rows in zip(parts, tensor.chunk(len(parts)), strict=True):
-            rows.copy_(self._tensor(stored))
             if not _finite(rows):
                 problems.append(f"{stored}: holds NaN or infinity as {str(dtype).removeprefix('torch.')}")
         return nn.Parameter(tensor, requires_grad=False)
 
-    def _rows(self, stored: StoredTensor, scale: StoredTensor | None, problems: list[str]) -> QuantizedRows:
-        weight = self._tensor(stored)
-        if scale is None:
-            try:
-                return quantize_rows(weight.to(self.how.device))
-            except ParameterError as error:
-                raise _DamagedError(f"{stored}: holds NaN or infinity as float32") from error
-        scales = self._tensor(scale).flatten().to(self.how.device, torch.float32, copy=True)  # (O,)
-        if not (scales.isfinite() & (scales > 0)).all():
-            problems.append(f"{scale}: holds scales that are not above 0 and finite as float32")
-        return QuantizedRows(weight.to(self.how.device), scales, 0.0)
+    def _rows(
+        self, stored: StoredTensor, scale: StoredTensor | None, problems: list[str]
+    ) -> QuantizedRows | None:
+        weight = self._tensor(stored, problems)
+        scales = None if scale is None else self._scales(scale, problems)
+        if weight is None or (scales is None and scale is not None):
+            return None
+        weight = weight.to(self.how.device)
+        if scales is not None:
+            return QuantizedRows(weight, scales, 0.0)
+        try:
+            return quantize_rows(weight)
+        except ParameterError:
+            problems.append(f"{stored}: holds NaN or infinity as float32")
+            return None
 
-    def _tensor(self, stored: StoredTensor) -> Tensor:
+    def _scales(self, stored: StoredTensor, problems: list[str]) -> Tensor | None:
+        given = self._tensor(stored, problems)
+        if given is None:
+            return None
+        scales = given.flatten().to(self.how.device, torch.float32, copy=True)  # (O,)
+        if not (scales.isfinite() & (scales > 0)).all():
+            problems.append(f"{stored}: holds scales that are not above 0 and finite as float32")
+        return scales
+
+    def _tensor(self, stored: StoredTensor, problems: list[str]) -> Tensor | None:
         """A view of the file, which takes no memory; a copy where it is kept or has a checksum."""
         tensor: Tensor = self.files[stored.path].get_tensor(stored.name)  # type: ignore[no-untyped-call]  # safetensors has none
         if self.how.manifest is None:
             return tensor.clone() if tensor.dtype == torch.int8 else tensor
         own = tensor.clone()  # what is checked is what is used, whatever becomes of the file
-        if checksum(own) != self.how.manifest.tensors[stored.name].crc32:
-            raise _DamagedError(f"{stored}: the checksum is wrong, so it was changed or damaged")
-        return own
+        if checksum(own) == self.how.manifest.tensors[stored.name].crc32:
+            return own
+        problems.append(f"{stored}: the checksum is wrong, so it was changed or damaged")
+        return None
 
 
 def _stacked(parts: list[QuantizedRows]) -> QuantizedRows:
