@@ -32,16 +32,27 @@ class StoredSchemes:
     """Which scheme INT8 layers are stored for.
 
     Args:
-        default: Of all layers that are not named.
+        default: Of all layers that are not named; None if there is none for them.
         named: Layer → scheme.
+        where: File and section, for messages.
     """
 
-    default: str
+    default: str | None
     named: Mapping[str, str]
+    where: str
 
     def of(self, layer: str) -> str:
-        """The scheme of a layer."""
-        return self.named.get(layer, self.default)
+        """The scheme of a layer.
+
+        Raises:
+            ConfigError: If none is given.
+        """
+        scheme = self.named.get(layer, self.default)
+        if scheme is None:
+            raise ConfigError(
+                f"{self.where}: no group has {layer} among its targets, but its weights are INT8"
+            )
+        return scheme
 
 
 def quantization_config(
@@ -108,9 +119,10 @@ def read_schemes(config: Mapping[str, object], *, file: str = "config.json") -> 
         fields.refuse("config_groups", groups, "an object of one or more groups")
     section = fields.section("config_groups")
     schemes = {name: _scheme(section.section(str(name))) for name in groups}
+    where = f"{file}: {_KEY}: config_groups"
     if len(set(schemes.values())) == 1:
-        return StoredSchemes(next(iter(schemes.values())), {})
-    return _by_name(schemes, groups, f"{file}: {_KEY}: config_groups")
+        return StoredSchemes(next(iter(schemes.values())), {}, where)
+    return _by_name(schemes, groups, where)
 
 
 def _scheme(group: Fields) -> str:
@@ -140,7 +152,7 @@ def _require(fields: Fields, wanted: Mapping[str, object], *, optional: Iterable
 def _by_name(schemes: Mapping[str, str], groups: Mapping[str, object], where: str) -> StoredSchemes:
     """Groups of several schemes. Their patterns are not run: a stranger's may take for ever."""
     named: dict[str, str] = {}
-    default = ""
+    default: str | None = None
     for name, scheme in schemes.items():
         group = groups[name]
         targets = group.get("targets") if isinstance(group, Mapping) else None
@@ -156,4 +168,4 @@ def _by_name(schemes: Mapping[str, str], groups: Mapping[str, object], where: st
                 default = scheme
             else:
                 named[target] = scheme
-    return StoredSchemes(default, named)
+    return StoredSchemes(default, named, where)
