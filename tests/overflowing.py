@@ -35,9 +35,9 @@ def _values(model: Glm4v, peak: float) -> None:
 
 def _embeddings(model: Glm4v, peak: float) -> None:
     table = model.get_parameter(f"{TEXT}.embed_tokens.weight")
-    table[:, 5] = peak
+    table[:, 5:9] = peak
     for name in ("post_self_attn_layernorm", "post_mlp_layernorm"):
-        model.get_parameter(f"{TEXT}.layers.0.{name}.weight")[5] = peak / 16
+        model.get_parameter(f"{TEXT}.layers.0.{name}.weight")[5:9] = peak / 4
 
 
 #: Place → what plants a large number there.

@@ -18,9 +18,7 @@ from glmflash.weights import load_model
 from glmflash.weights.rescale import LIMIT, is_rescaled, rescale_
 
 # What overflows plain float16 by itself; the others only come close to it, or only their bound does.
-OVERFLOWING = [
-    place for place in PLACES if place not in ("value biases", "embeddings", "positions", "post_conv")
-]
+OVERFLOWING = [place for place in PLACES if place not in ("value biases", "positions", "post_conv")]
 SETS = [*([place] for place in PLACES), list(PLACES)]
 NAMES = [*PLACES, "all"]
 PEAK, TOGETHER = 5e4, 1e3
@@ -216,3 +214,20 @@ def test_what_is_lost_is_said(nano_model, caplog):
     assert [shift.name for shift in rescaling.lossy] == [f"{VISION}.patch_embed.proj"]
     assert any("patch_embed" in record.getMessage() for record in caplog.records[1:])
     assert "2^" in str(rescaling)
+
+
+def test_no_weight_is_made_to_overflow(nano_model):
+    model = half(planted(nano_model, ["pre-norm", "up"], 5e4))
+    assert rescale_(model).unmet
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_values_are_counted_for_the_heads_that_they_serve(nano_model):
+    model, size = copy.deepcopy(nano_model), nano_model.config.text.head_dim
+    attention = model.get_submodule(f"{TEXT}.layers.0.self_attn")
+    with torch.no_grad():
+        attention.v_proj.weight[size:].mul_(1e-3)  # the second key head's
+        attention.v_proj.bias[size:].mul_(1e-3)
+        attention.o_proj.weight[:, :size].zero_()
+        attention.o_proj.weight[:, 2 * size :].zero_()  # what is left is the second head, served by the first
+    check_bounds(model, rescale_(model))

@@ -188,3 +188,20 @@ def test_digits_and_headroom():
     assert headroom(rows) == 3
     rows.layer.weight.zero_()
     assert headroom(rows) > 3
+
+
+def test_the_second_matrix_never_grows_beyond_the_limit():
+    pair = plain_pair(linear(2, 2), linear(2, 2), normed(2))
+    pair.second.layer.weight.fill_(LIMIT / 4)
+    pair = replace(pair, middle=LIMIT * 2.0**10)
+    assert shares(pair, total=0) == (2, -2)
+
+
+def test_tied_int8_rows_keep_their_own_scales():
+    table = QuantizedEmbedding(quantize_rows(random(4, 8)))
+    scale = table.weight_scale
+    before, kept = table(torch.arange(4)), scale.clone()
+    (shift,) = shift_rows_(Rows("table", table), -2)
+    assert (shift.exponent, shift.loss) == (-2, 0.0)
+    assert torch.equal(table(torch.arange(4)), before / 4)
+    assert torch.equal(scale, kept)
