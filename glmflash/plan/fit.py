@@ -65,8 +65,8 @@ def require_room(
         >>> require_room(resolve("tiny"))
     """
     source = Source.find(folder)
-    target = Target.choose(source.config, device=device, dtype=dtype, quantize=quantize)
-    needed = Weights.of(source.config, target, tied=source.tied).nbytes
+    target = Target.choose(source, device=device, dtype=dtype, quantize=quantize)
+    needed = Weights.of(source, target).nbytes
     room = _most(target.device, root)
     if room is None or needed <= room:
         return
@@ -93,15 +93,14 @@ def _most(device: torch.device, root: Path) -> int | None:
 
 
 def _named(target: Target) -> str:
-    scheme = target.quantization.scheme if target.quantization else None
-    return scheme or str(target.dtype).removeprefix("torch.")
+    return target.scheme or str(target.dtype).removeprefix("torch.")
 
 
 def _advice(source: Source, target: Target, dtype: str | torch.dtype, room: int) -> str:
     """What would fit, computed."""
-    if target.quantization is None:
-        small = Target.choose(source.config, device=target.device, dtype=dtype, quantize="int8")
-        needed = Weights.of(source.config, small, tied=source.tied).nbytes
+    if not target.schemes:
+        small = Target.choose(source, device=target.device, dtype=dtype, quantize="int8")
+        needed = Weights.of(source, small).nbytes
         if needed <= room:
             return f'with quantize="int8" they take {gib(needed)}, which fits'
     return "free memory, or take a machine with more: `Pipeline.plan` says how much"

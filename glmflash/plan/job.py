@@ -66,10 +66,10 @@ class Job:
         Raises:
             ParameterError: If an argument is not allowed.
         """
-        target = Target.choose(source.config, device=device, dtype=dtype, quantize=quantize)
-        weights = Weights.of(source.config, target, tied=source.tied)
+        target = Target.choose(source, device=device, dtype=dtype, quantize=quantize)
+        weights = Weights.of(source, target)
         tile = TILES[target.device.type]
-        sizes = Sizes(itemsize=target.dtype.itemsize, int8=bool(weights.int8), tile=tile)
+        sizes = Sizes(itemsize=target.dtype.itemsize, int8=bool(target.schemes), tile=tile)
         return cls(source, target, dtype, weights, sizes)
 
     def quantized(self, quantize: str | QuantizationConfig) -> "Job":

@@ -38,7 +38,7 @@ class Plan:
         kv_dtype: "int8", or "auto", which is `dtype`.
         image_tokens: Vision tokens of the largest picture; 0 for no pictures.
         parts: What takes memory.
-        loading: Most bytes needed beside the weights while they are loaded.
+        peak_loading: Most bytes at once while weights are loaded.
         available: Bytes that there are: what was said, or what the device has now.
     """
 
@@ -51,7 +51,7 @@ class Plan:
     kv_dtype: str
     image_tokens: int
     parts: tuple[Part, ...]
-    loading: int
+    peak_loading: int
     available: int
     _job: Job = field(repr=False, compare=False)
 
@@ -74,11 +74,6 @@ class Plan:
     def total(self) -> int:
         """Bytes of all parts."""
         return sum(part.nbytes for part in self.parts)
-
-    @property
-    def peak_loading(self) -> int:
-        """Most bytes while loading: the weights, and the largest tensor on its way."""
-        return self.weights + self._sum("program") + self.loading
 
     @property
     def peak(self) -> int:
@@ -265,18 +260,19 @@ def plan(
 
 def _make(job: Job, use: Use, available: int) -> Plan:
     _check(use, job.source.config.text.max_position_embeddings)
-    quantization = job.target.quantization
+    parts = job.parts(use)
+    program = sum(part.nbytes for part in parts if part.kind == "program")
     return Plan(
         model=job.source.name,
         device=str(job.target.device),
         dtype=str(job.target.dtype).removeprefix("torch."),
-        quantize=quantization.scheme if quantization else None,
+        quantize=job.target.scheme,
         context=use.context,
         batch=use.batch,
         kv_dtype=use.kv_dtype,
         image_tokens=use.image_tokens,
-        parts=job.parts(use),
-        loading=job.weights.temporary,
+        parts=parts,
+        peak_loading=job.weights.peak + program,
         available=available,
         _job=job,
     )

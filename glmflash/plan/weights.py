@@ -1,24 +1,25 @@
-"""A network's configuration and what to make of it → bytes of its weights, part by part."""
+"""Stored tensors and what to make of them → bytes of weights, part by part, and the most while loading."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 import torch
-from torch import nn
 
-from glmflash.config import ModelConfig
 from glmflash.errors import ParameterError
-from glmflash.model import Glm4v
 from glmflash.ops.int8 import choose_kernel
 from glmflash.plan.parts import Part
+from glmflash.plan.source import Source
 from glmflash.quant import QuantizationConfig
-from glmflash.weights.layout import build_on_meta
+from glmflash.weights.jobs import EMBEDDINGS, HEAD, Job, Parts, choose, jobs
 
 __all__ = ["Target", "Weights"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_HEAD, _TABLE = "lm_head", "model.language_model.embed_tokens"
-_PER_ROW = 8  # bytes beside each row of INT8: its scale, and the sum of it
+_PER_ROW = 8  # bytes beside each row of an INT8 layer: its scale, and its sum
+_NO_CARD = 4  # what a kernel keeps for each row, where there is no card to ask: the scale
+_WORKERS = 4  # layers made INT8 at once, at most
 
 
 def __dir__() -> list[str]:
@@ -31,30 +32,37 @@ class Target:
 
     Args:
         device: Where it goes. A card need not be here.
-        dtype: What is computed in, and what all that is not INT8 is stored in.
-        embeddings: What the token embeddings are stored in.
-        quantization: Which layers become INT8; None for none.
+        dtype: What is computed in.
+        quantization: What the caller wants; None is what is stored.
+        schemes: INT8 layer → scheme.
     """
 
     device: torch.device
     dtype: torch.dtype
-    embeddings: torch.dtype
     quantization: QuantizationConfig | None
+    schemes: dict[str, str]
 
     @classmethod
     def choose(
-        cls, config: ModelConfig, *, device: str | torch.device, dtype: str | torch.dtype, quantize: object
+        cls, source: Source, *, device: str | torch.device, dtype: str | torch.dtype, quantize: object
     ) -> "Target":
         """As `load_model` understands its arguments.
 
         Raises:
             ParameterError: If an argument is not allowed.
         """
-        place, quantization = _place(device), QuantizationConfig.of(quantize)
+        stored = source.stored
+        place, wanted = _place(device), QuantizationConfig.of(quantize)
+        schemes = choose(wanted, stored.linear, stored=stored.schemes, integer=stored.integer)
         auto = isinstance(dtype, str) and dtype == "auto"
-        named = _computable(_DTYPES[config.dtype], place, quantization) if auto else _named(dtype)
-        stored = _DTYPES[config.dtype] if auto and quantization and place.type == "cpu" else named
-        return cls(place, named, stored, quantization)
+        named = _auto(_DTYPES[source.config.dtype], place, int8=bool(schemes)) if auto else _named(dtype)
+        return cls(place, named, wanted, schemes)
+
+    @property
+    def scheme(self) -> str | None:
+        """The scheme of most INT8 layers; None if there is none."""
+        found = [scheme for name, scheme in self.schemes.items() if name != EMBEDDINGS]
+        return max(sorted(set(found)), key=found.count, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +71,11 @@ class Weights:
 
     Args:
         parts: By tower and dtype.
-        temporary: Most bytes needed beside them while they are loaded.
-        int8: Names of the linear layers that become INT8.
+        peak: Most bytes at once while they are loaded.
     """
 
     parts: tuple[Part, ...]
-    temporary: int
-    int8: tuple[str, ...]
+    peak: int
 
     @property
     def nbytes(self) -> int:
@@ -77,73 +83,81 @@ class Weights:
         return sum(part.nbytes for part in self.parts)
 
     @classmethod
-    def of(cls, config: ModelConfig, target: Target, *, tied: bool = False) -> "Weights":
-        """Count, without reading or allocating any.
-
-        Args:
-            config: Of the network.
-            target: What becomes of it.
-            tied: Whether the projection to the vocabulary is the table of embeddings.
-        """
-        model = build_on_meta(config)
-        quantization = target.quantization
-        linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-        int8 = quantization.choose(linear) if quantization else ()
-        counter = _Counter(model, target, frozenset(int8), tied=tied)
-        for name, module in model.named_modules():
-            counter.add(name, module)
-        parts = [Part("weights", part, dtype, size) for (part, dtype), size in counter.sizes.items() if size]
-        return cls(tuple(parts), counter.temporary, int8)
+    def of(cls, source: Source, target: Target) -> "Weights":
+        """Count, without reading or allocating any."""
+        work = jobs(source.stored.parts, target.schemes, dtype=target.dtype, tied=source.stored.tied)
+        beside = _beside(target) if target.schemes else 0
+        sizes: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for job in work:
+            for dtype, size in _sizes(job, beside):
+                sizes[_part(job.name), str(dtype).removeprefix("torch.")] += size
+        parts = [Part("weights", name, dtype, size) for (name, dtype), size in sizes.items()]
+        order = ("vision tower", "embeddings", "decoder", "vocabulary head")
+        parts.sort(key=lambda part: (order.index(part.name), -part.nbytes))
+        return cls(tuple(parts), _peak(work, target, beside))
 
 
-class _Counter:
-    def __init__(self, model: Glm4v, target: Target, int8: frozenset[str], *, tied: bool) -> None:
-        self.sizes: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.temporary = 0
-        self._stored = _DTYPES[model.config.dtype].itemsize
-        self._target, self._int8, self._tied = target, int8, tied
-        self._beside = _beside(target) if int8 else 0
+def _sizes(job: Job, beside: int) -> Iterable[tuple[torch.dtype, int]]:
+    """What a job leaves, by dtype."""
+    numbers = _numbers(job.weight)
+    if job.scheme is None:
+        yield job.dtype, numbers * job.dtype.itemsize
+        return
+    rows = sum(part.shape[0] for part in job.weight)
+    yield torch.int8, numbers + rows * (beside if job.name != EMBEDDINGS else 4)
+    if job.bias:
+        yield job.dtype, _numbers(job.bias) * job.dtype.itemsize
 
-    def add(self, name: str, module: nn.Module) -> None:
-        """Count a module's own parameters."""
-        quantization = self._target.quantization
-        for leaf, parameter in module.named_parameters(recurse=False):
-            count = parameter.numel()
-            table = name == _TABLE
-            packed = leaf == "weight" and name in self._int8
-            if name == _HEAD and self._tied and not packed:
-                continue
-            dtype, beside = self._target.embeddings if table else self._target.dtype, 0
-            if packed or (table and quantization is not None and quantization.selects_embedding(name)):
-                dtype, beside = torch.int8, self._beside if packed else 4
-            size = count * dtype.itemsize + beside * (len(parameter) if beside else 0)
-            self.sizes[_part(name), _spell(dtype)] += size
-            # The tensor as it is read; as INT8 also its levels, beside the packed form of them.
-            reading = count * (self._stored + (dtype == torch.int8))
-            self.temporary = max(self.temporary, reading)
+
+def _peak(work: list[Job], target: Target, beside: int) -> int:
+    """As `weights.read` goes about it: large tensors first, INT8 layers on several threads on a CPU."""
+    work = sorted(work, key=lambda job: -job.num_bytes)
+    threads = min(_WORKERS, torch.get_num_threads()) if target.device.type == "cpu" and target.schemes else 1
+    final = [sum(size for _, size in _sizes(job, beside)) for job in work]
+    spare = [_spare(job, target) for job in work]
+    done = most = 0
+    for index, size in enumerate(final):
+        under_way = slice(index, index + threads)
+        most = max(most, done + sum(final[under_way]) + sum(spare[under_way]))
+        done += size
+    return max(most, done)
+
+
+def _spare(job: Job, target: Target) -> int:
+    """Bytes of what is read or made on the way, and dropped. On a CPU what is read is a view of the file."""
+    card = target.device.type == "cuda"
+    if job.scheme is None:
+        same = len(job.weight) == 1 and job.weight[0].num_bytes == _numbers(job.weight) * job.dtype.itemsize
+        return job.num_bytes if card and not same else 0
+    numbers = _numbers(job.weight)
+    if job.name == EMBEDDINGS:
+        return job.num_bytes if card else 0
+    stacked = numbers if len(job.weight) > 1 else 0
+    return stacked + (job.num_bytes if card else 2 * numbers)  # levels, and again as the kernel is given them
+
+
+def _numbers(parts: Parts) -> int:
+    return sum(prod(part.shape) for part in parts)
 
 
 def _beside(target: Target) -> int:
-    """Bytes beside each row of an INT8 weight: scale, sum, and what the kernel keeps."""
-    assert target.quantization is not None
-    name = target.quantization.kernel
+    """Bytes beside each row of an INT8 layer: scale, sum, and what the kernel keeps."""
+    wanted = target.quantization
     if target.device.type == "cuda" and not torch.cuda.is_available():
-        return _PER_ROW + 4
-    kernel = choose_kernel(target.device, name)
-    row = kernel.pack(
-        torch.zeros(64, 64, dtype=torch.int8, device=target.device), torch.ones(64, device=target.device)
-    )
-    return _PER_ROW + (row.nbytes - 64 * 64) // 64
+        return _PER_ROW + _NO_CARD
+    kernel = choose_kernel(target.device, wanted.kernel if wanted else None)
+    size = 64
+    weight = torch.zeros(size, size, dtype=torch.int8, device=target.device)  # (O, I)
+    packed = kernel.pack(weight, torch.ones(size, device=target.device))
+    return _PER_ROW + (packed.nbytes - weight.nbytes) // size
 
 
 def _part(name: str) -> str:
     if name.startswith("model.visual"):
         return "vision tower"
-    return {_TABLE: "embeddings", _HEAD: "vocabulary head"}.get(name, "decoder")
-
-
-def _spell(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    if name.startswith(HEAD):
+        return "vocabulary head"
+    return "embeddings" if name.startswith(EMBEDDINGS) else "decoder"
 
 
 def _place(device: str | torch.device) -> torch.device:
@@ -160,17 +174,13 @@ def _place(device: str | torch.device) -> torch.device:
 
 def _named(dtype: str | torch.dtype) -> torch.dtype:
     named = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if named not in _DTYPES.values():
+    if named is None or named not in _DTYPES.values():
         raise ParameterError("dtype", f"is {dtype!r:.80}; allowed: 'auto', {', '.join(map(repr, _DTYPES))}")
-    assert named is not None
     return named
 
 
-def _computable(
-    dtype: torch.dtype, place: torch.device, quantization: QuantizationConfig | None
-) -> torch.dtype:
+def _auto(stored: torch.dtype, place: torch.device, *, int8: bool) -> torch.dtype:
     if place.type == "cpu":
-        return torch.float32 if dtype == torch.float16 or quantization else dtype
-    here = torch.cuda.is_available()
-    old = here and torch.cuda.get_device_capability(place) < (8, 0)
-    return torch.float32 if old and dtype == torch.bfloat16 else dtype
+        return torch.float32 if int8 or stored == torch.float16 else stored
+    old = torch.cuda.is_available() and torch.cuda.get_device_capability(place) < (8, 0)
+    return torch.float16 if old and stored == torch.bfloat16 else stored
