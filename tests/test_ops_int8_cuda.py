@@ -5,7 +5,6 @@ import math
 import sys
 import warnings
 
-import numpy as np
 import pytest
 import torch
 from int8_weights import make_int_mm_exact, random_weight
@@ -113,11 +112,8 @@ def test_a_gpu_without_triton_is_told_so(monkeypatch):
 def interpreted(monkeypatch):
     import triton
 
-    if (
-        tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9)
-        and np.lib.NumpyVersion(np.__version__) >= "2.4.0"
-    ):
-        pytest.skip("the interpreter of this Triton does not run with this NumPy")
+    if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
+        pytest.skip("the interpreter of older Triton does not run with recent NumPy")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     kernel = MODULE._kernel.__wrapped__()
     monkeypatch.setattr(MODULE, "_kernel", lambda: kernel)
