@@ -34,7 +34,7 @@ class RMSNorm(nn.Module):
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` for the decoder, where most calls have few rows; see `ops.linear`."""
+    """`nn.Linear` by `ops.linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (N, in_features) -> (N, out_features)."""
@@ -46,9 +46,9 @@ class GatedMlp(nn.Module):
 
     def __init__(self, size: int, inner: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(size, inner, bias=bias)
-        self.up_proj = nn.Linear(size, inner, bias=bias)
-        self.down_proj = nn.Linear(inner, size, bias=bias)
+        self.gate_proj = Linear(size, inner, bias=bias)
+        self.up_proj = Linear(size, inner, bias=bias)
+        self.down_proj = Linear(inner, size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (..., size) -> (..., size)."""

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from glmflash.config import VisionConfig
 from glmflash.model.interpolate import bicubic_positions, patch_coordinates
-from glmflash.model.layers import GatedMlp, RMSNorm
+from glmflash.model.layers import GatedMlp, Linear, RMSNorm
 from glmflash.ops.attention import segment_attention
+from glmflash.ops.linear import linear
 from glmflash.ops.rotary import inverse_frequencies, rotate_half
 from glmflash.shapes import Grid
 
@@ -84,7 +85,7 @@ class VisionModel(nn.Module):
         """Four patches to one vision token. Shapes: (N, hidden_size) -> (N / merge^2, out_hidden_size)."""
         group = self.config.spatial_merge_size**2
         grouped = x.view(-1, group, x.shape[-1]).transpose(1, 2).flatten(1)  # (M, C * group), as the kernel
-        out: Tensor = self.merger(F.linear(grouped, self.downsample.weight.flatten(1), self.downsample.bias))
+        out: Tensor = self.merger(linear(grouped, self.downsample.weight.flatten(1), self.downsample.bias))
         return out
 
     def rotary(self, grids: Sequence[Grid]) -> tuple[Tensor, Tensor]:
@@ -113,7 +114,7 @@ class PatchEmbed(nn.Module):
         kernel = self.proj.weight  # (hidden, C, T, P, P)
         if rows.shape[1] != kernel[0].numel():
             kernel = kernel.float().sum(2).to(kernel.dtype)  # (hidden, C, P, P)
-        return F.linear(rows.to(kernel.dtype), kernel.flatten(1), self.proj.bias)
+        return linear(rows.to(kernel.dtype), kernel.flatten(1), self.proj.bias)
 
 
 class PositionEmbeddings(nn.Module):
@@ -155,9 +156,9 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.heads = config.num_heads
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.attention_bias)
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=config.attention_bias)
         bias = config.qk_norm and config.attention_bias
-        self.proj = nn.Linear(config.hidden_size, config.hidden_size, bias=bias)
+        self.proj = Linear(config.hidden_size, config.hidden_size, bias=bias)
         if config.qk_norm:
             self.q_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps)
             self.k_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps)
@@ -178,11 +179,11 @@ class PatchMerger(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         size = config.out_hidden_size
-        self.proj = nn.Linear(size, size, bias=False)
+        self.proj = Linear(size, size, bias=False)
         self.post_projection_norm = nn.LayerNorm(size)  # eps 1e-5, torch's own default, is the reference's
-        self.gate_proj = nn.Linear(size, config.merger_size, bias=False)
-        self.up_proj = nn.Linear(size, config.merger_size, bias=False)
-        self.down_proj = nn.Linear(config.merger_size, size, bias=False)
+        self.gate_proj = Linear(size, config.merger_size, bias=False)
+        self.up_proj = Linear(size, config.merger_size, bias=False)
+        self.down_proj = Linear(config.merger_size, size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (M, out_hidden_size) -> (M, out_hidden_size)."""

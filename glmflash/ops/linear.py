@@ -1,4 +1,7 @@
-"""Rows and a weight → their products, by the kernel that is quickest for so many rows."""
+"""Rows and a weight → their products, by the kernel that is quickest for so many rows.
+
+What was measured, and on what, is in docs/explanation/performance.md.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,8 +12,8 @@ from torch import Tensor
 
 __all__ = ["linear"]
 
-_FEW = range(4, 129)  # rows; measured with 1 to 512, see docs/explanation/performance.md
-_LARGE = 2**22  # elements of a weight from which it matters
+_LARGE = 2**22  # elements of a float32 weight from which the kernel matters
+_PART = 2**21  # elements of a bfloat16 weight made float32 at once: 8 MB, which stay in the cache
 
 
 def __dir__() -> list[str]:
@@ -18,37 +21,75 @@ def __dir__() -> list[str]:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear`, only quicker on a CPU for one row of bfloat16 and for a few rows of float32.
+    """`F.linear`, only quicker on CPUs when no gradient is recorded.
 
-    One row of bfloat16 is a matrix times a vector: PyTorch's kernel for that reads the weights up to twice as
-    fast as its kernel for many rows does. With 4 to 128 rows of float32, as when several answers go on
-    together or a short question follows a picture, oneDNN takes half to two thirds of the time of the MKL
-    that `F.linear` calls. Elsewhere they are as fast as each other.
+    float32: oneDNN takes a third to nine tenths of the time of the MKL that `F.linear` calls, least where
+    rows are few, because it reads the weight at the speed of the memory.
+
+    bfloat16, one row: a matrix times a vector, for which PyTorch has a kernel of its own.
+
+    bfloat16 on a processor without instructions for it: PyTorch would emulate them, at a third of the speed
+    of float32. Here the weight is made float32 part by part, in one small buffer, and each product is rounded
+    once.
 
     Shapes:
         x (N, I), weight (O, I), bias (O,) -> (N, O)
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.is_grad_enabled() or not len(x):
         return F.linear(x, weight, bias)
-    if x.dtype == torch.bfloat16 and len(x) == 1:
-        return weight.mv(x[0])[None] if bias is None else torch.addmv(bias, weight, x[0])[None]
-    few = x.dtype == torch.float32 and len(x) in _FEW and weight.numel() >= _LARGE
-    kernel = None if not few or torch.is_grad_enabled() else _onednn()  # it has no derivative
-    if kernel is None:
+    if x.dtype == torch.float32 and weight.numel() >= _LARGE:
+        return _float32(x, weight, bias)
+    if x.dtype != torch.bfloat16 or weight.dtype != torch.bfloat16:
         return F.linear(x, weight, bias)
-    if not _wide():
+    native = _native_bfloat16()
+    if len(x) <= (1 if native else 3):
+        return torch.stack([weight.mv(row) if bias is None else torch.addmv(bias, weight, row) for row in x])
+    return F.linear(x, weight, bias) if native else _by_parts(x, weight, bias)
+
+
+def _float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A product by oneDNN, with the weight as the weight or as the rows, or else by MKL."""
+    kernel, rows = _onednn(), len(x)
+    if kernel is None or (rows > 512 and not _wide()):
+        return F.linear(x, weight, bias)
+    turned = 8 < rows < 96 and _wide() if rows > 1 else weight.shape[1] > 2 * weight.shape[0]
+    if not turned:
         return kernel(x, weight, bias, "none", [], "")
     # The weight as the rows and x as the weight: so the weight is read once, as it lies, if the rows of x
     # fill registers.
-    filled = F.pad(x, (0, 0, 0, -len(x) % 16))
-    out = kernel(weight, filled, None, "none", [], "")[:, : len(x)].T.contiguous()  # (N, O)
+    filled = F.pad(x, (0, 0, 0, -rows % 16)) if rows > 1 else x
+    out = kernel(weight, filled, None, "none", [], "")[:, :rows].T.contiguous()  # (N, O)
     return out if bias is None else out.add_(bias)
+
+
+def _by_parts(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Products in float32 with a weight that is made float32 a few of its rows at a time."""
+    height = max(1, _PART // weight.shape[1])
+    exact, out = x.float(), x.new_empty(len(x), len(weight))  # (N, I), (N, O)
+    buffer = torch.empty(min(height, len(weight)), weight.shape[1])
+    shifts = weight.split(height) if bias is None else bias.float().split(height)
+    for part, place, shift in zip(weight.split(height), out.split(height, 1), shifts, strict=True):
+        wide = buffer[: len(part)].copy_(part)
+        place.copy_(_float32(exact, wide, None if bias is None else shift))
+    return out
 
 
 @cache
 def _wide() -> bool:
-    """Whether registers hold 16 numbers; with 8, the other way round is no quicker."""
+    """Whether registers hold 16 numbers."""
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+@cache
+def _native_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; with AVX-512 oneDNN says so when it only emulates."""
+    try:
+        supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    except (AttributeError, RuntimeError):
+        return False
+    flags = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.13 has it
+    older = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    return supported and (not _wide() or bool(flags().get("avx512_bf16") if flags else older()))
 
 
 @cache
