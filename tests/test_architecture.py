@@ -40,12 +40,13 @@ def files() -> dict[str, str]:
 
 def listed(tree: str) -> list[tuple[str, str]]:
     """Path and purpose of every line of the tree, in order."""
-    entries, room = [], ""
+    entries, rooms = [], [""]
     for line in tree.splitlines()[1:]:
         name, _, text = line.strip().partition(" ")
-        nested = line.startswith("    ")
-        room = room if nested else name if name.endswith("/") else ""
-        entries.append((room + name if nested else name, text.strip()))
+        depth = (len(line) - len(line.lstrip())) // 2  # 1 in the package itself
+        path = rooms[depth - 1] + name
+        rooms[depth:] = [path] if name.endswith("/") else []
+        entries.append((path, text.strip()))
     return entries
 
 
@@ -56,14 +57,17 @@ def drawn(order: list[str]) -> str:
     for name in found:
         if name in names:
             continue
-        room = name[: name.find("/") + 1]
-        mates = [i for i, other in enumerate(names) if room and other.startswith(room)]
+        mates = []
+        room = name.rstrip("/")
+        while not mates and "/" in room:  # the nearest room that is there
+            room = room.rpartition("/")[0]
+            mates = [i for i, other in enumerate(names) if other.startswith(f"{room}/")]
         names.insert(mates[-1] + 1 if mates else len(names), name)
     lines = ["glmflash/"]
     for name in names:
-        nested = "/" in name.rstrip("/")
-        short = name.rpartition("/")[2] if nested else name
-        lines.append(f"{'    ' if nested else '  '}{short:{16 if nested else 18}}{found[name]}".rstrip())
+        depth = name.rstrip("/").count("/")
+        short = name.rstrip("/").rpartition("/")[2] + "/" * name.endswith("/")
+        lines.append(f"{'  ' * (depth + 1)}{short:{20 - 2 * depth}}{found[name]}".rstrip())
     return "\n".join(lines)
 
 
