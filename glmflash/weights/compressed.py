@@ -16,7 +16,7 @@ from glmflash.fields import Fields
 __all__ = ["StoredSchemes", "quantization_config", "read_schemes"]
 
 _KEY = "quantization_config"
-_EVERY_LAYER = "Linear"
+_EVERY_LAYER, _FORMAT = "Linear", "int-quantized"
 _TOKEN: Mapping[str, object] = {
     "num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True
 }  # fmt: skip
@@ -80,10 +80,11 @@ def quantization_config(
             "weights": dict(_CHANNEL),
             "input_activations": dict(_TOKEN) if kind == "w8a8" else None,
             "output_activations": None,
+            "format": _FORMAT,  # said again: without it compressed-tensors expects weights alone to be packed
         }
     return {
         "quant_method": "compressed-tensors",
-        "format": "int-quantized",
+        "format": _FORMAT,
         "quantization_status": "compressed",
         "config_groups": groups,
         "ignore": list(ignore),
@@ -109,7 +110,7 @@ def read_schemes(config: Mapping[str, object], *, file: str = "config.json") -> 
     if not root.has(_KEY):
         return None
     fields = root.section(_KEY)
-    _require(fields, {"quant_method": "compressed-tensors", "format": ("int-quantized", "naive-quantized")})
+    _require(fields, {"quant_method": "compressed-tensors", "format": (_FORMAT, "naive-quantized")})
     fields.expect("kv_cache_scheme", {})
     fields.expect("transform_config", {})
     fields.expect("sparsity_config", {}, {"format": "dense"})
@@ -126,7 +127,7 @@ def read_schemes(config: Mapping[str, object], *, file: str = "config.json") -> 
 
 
 def _scheme(group: Fields) -> str:
-    group.expect("format", "int-quantized", "naive-quantized")
+    group.expect("format", _FORMAT, "naive-quantized")
     group.expect("output_activations", {})
     weights = group.section("weights")
     _require(
