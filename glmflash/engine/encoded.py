@@ -233,7 +233,7 @@ def _check_finite(tensors: Iterable[Tensor]) -> None:
     if not _finite(tensors):
         raise NumericsError(
             "the model gave numbers for this picture that are not finite;"
-            " this family overflows float16: load it as bfloat16 or float32"
+            " if it computes in float16, load it as bfloat16 or float32"
         )
 
 

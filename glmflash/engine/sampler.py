@@ -101,8 +101,8 @@ def sample(logits: Tensor, rows: Sequence[RowState], *, vocab_size: int) -> list
         _sample_row(real[index], state, best[index])
         if finite[index]
         else NumericsError(
-            "the model gave logits that are not finite numbers; this request was stopped; this family"
-            " overflows float16: load it as bfloat16 or float32"
+            "the model gave logits that are not finite numbers; this request was stopped;"
+            " if it computes in float16, load it as bfloat16 or float32"
         )
         for index, state in enumerate(rows)
     ]
