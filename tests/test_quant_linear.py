@@ -56,7 +56,7 @@ def test_outlier_channels_and_tokens_cost_the_others_nothing(scheme, kernel):
     x[:, [3, 700]] *= 1000
     x[5] *= 1000
     for row, wanted in zip(quantized(x), exact(quantized, x), strict=True):
-        assert apart(row, wanted) < 1e-3  # in one part: 0.07
+        assert apart(row, wanted) < 5e-3  # 0.0004, or 0.0017 with 7 bits; in one part 0.07
     # In one part, nothing would be left of what is no outlier: it is 0.9 apart.
     small = x.clone()
     small[:, [3, 700]] = 0
