@@ -39,9 +39,7 @@ def load_model(
     progress: Progress = None,
     quantize: str | QuantizationConfig | None = None,
 ) -> Glm4v:
-    """Load a checkpoint, strictly: each parameter is read from exactly one place, nothing is left over.
-
-    Tensors are read, cast and moved one by one, so peak memory is the final size plus one tensor.
+    """Load a checkpoint strictly, tensor by tensor: each has one place, and nothing is left over.
 
     Args:
         folder: A folder, "tiny", or the hub id of a checkpoint that is on this disk (see `resolve`).
@@ -49,8 +47,7 @@ def load_model(
             float16 for bfloat16 on CUDA cards before Ampere, and float32 for float16 on CPUs. For float16
             weights are multiplied by powers of two where it would overflow; see `weights.rescale`.
         device: Where the weights go; "auto" is CUDA if there is a card, else the CPU.
-        progress: True for a bar on stderr, None for a bar if stderr is a terminal, or a function that takes
-            bytes read and bytes in all.
+        progress: True for a bar, None for one on a terminal, or a function of bytes read and bytes in all.
         quantize: "int8" or "w8a8" makes linear layers INT8; see `QuantizationConfig`.
 
     Raises:
