@@ -17,6 +17,7 @@ from glmflash.quant import QuantizationConfig
 
 __all__ = ["Plan", "plan"]
 
+_CONTEXT = 8192
 _SMALL_PICTURE = 1024  # vision tokens that `check` proposes
 
 
@@ -214,7 +215,7 @@ def plan(
     quantize: str | QuantizationConfig | None = None,
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
-    context: int = 8192,
+    context: int | None = None,
     batch: int = 1,
     kv_dtype: str = "auto",
     image_tokens: int | None = None,
@@ -229,7 +230,7 @@ def plan(
         quantize: As for `Pipeline.from_pretrained`, and so are the next two and `kv_dtype`.
         dtype: See above.
         device: See above. A card need not be here if `memory` says how much it has.
-        context: Tokens of each request, prompt and answer.
+        context: Tokens of each request, prompt and answer; None is 8192, or less if the model takes less.
         batch: Requests at once.
         kv_dtype: See above.
         image_tokens: Vision tokens of the largest picture, 0 for no pictures; None is the most that the
@@ -252,9 +253,16 @@ def plan(
     job = Job.of(source, device=device, dtype=dtype, quantize=quantize)
     if room is None and job.target.device.type == "cuda" and not torch.cuda.is_available():
         raise ParameterError("device", 'is a CUDA card, and none is here; say what it has: memory="16 GB"')
-    if image_tokens is None and isinstance(context, int):
-        image_tokens = max(min(source.image_tokens, context), 0)
-    use = Use(context=context, batch=batch, kv_dtype=kv_dtype, image_tokens=image_tokens)
+    longest = source.config.text.max_position_embeddings
+    use = Use(
+        context=min(_CONTEXT, longest) if context is None else context,
+        batch=batch,
+        kv_dtype=kv_dtype,
+        image_tokens=source.image_tokens if image_tokens is None else image_tokens,
+    )
+    _check(use, longest)
+    if image_tokens is None:
+        use = replace(use, image_tokens=min(use.image_tokens, use.context))
     return _make(job, use, device_memory(job.target.device) if room is None else room)
 
 

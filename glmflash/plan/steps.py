@@ -11,7 +11,7 @@ from glmflash.config import TextConfig, VisionConfig
 __all__ = ["TILES", "Sizes"]
 
 #: Rows that INT8 products take at once, by device.
-TILES = {"cpu": 128, "cuda": 1024}
+TILES = {"cpu": 128, "cuda": 512}
 _FLOAT = 4
 
 
