@@ -169,5 +169,10 @@ def _pack(weight: Tensor, scale: Tensor, kernel: str | None) -> tuple[PackedWeig
 
 
 def _sum(weight: Tensor) -> Tensor:
-    rows = max(1, _PART // weight.shape[1])  # the sum of an INT8 tensor is made from an INT32 copy of it
-    return torch.cat([part.sum(1, dtype=torch.int32) for part in weight.split(rows)])  # (O,)
+    # In parts, since the sum of an INT8 tensor is made from an INT32 copy of it; into one result, since small
+    # ones between the copies would keep the C library from using their memory again.
+    out = torch.empty(len(weight), dtype=torch.int32, device=weight.device)  # (O,)
+    rows = max(1, _PART // weight.shape[1])
+    for part, sums in zip(weight.split(rows), out.split(rows), strict=True):
+        torch.sum(part, 1, dtype=torch.int32, out=sums)
+    return out
