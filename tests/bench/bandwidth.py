@@ -1,5 +1,6 @@
 """A large buffer → how fast this machine reads memory, in bytes per second."""
 
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,9 @@ import torch
 
 class Memory:
     """A buffer that no cache holds, read from end to end in several ways; the quickest way counts.
+
+    Of each way it is the median of some reads, because a single one can be lucky, and what it is compared
+    with is a median too.
 
     The ways are torch's reductions on torch's threads, a matrix times a vector among them, and NumPy's on as
     many threads of Python, each with its part.
@@ -33,21 +37,22 @@ class Memory:
             "numpy_max_int64": lambda: list(threads.map(np.max, parts)),
             "numpy_or_int64": lambda: list(threads.map(np.bitwise_or.reduce, parts)),
         }
-        self.best = dict.fromkeys(self.ways, 0.0)
+        self.speeds: dict[str, list[float]] = {name: [] for name in self.ways}
 
-    def read(self, *, times: int = 1) -> float:
-        """Bytes per second of the quickest way now; `best` remembers the quickest of each so far."""
-        now = 0.0
-        for name, way in self.ways.items():
-            for _ in range(times):
+    def read(self, *, times: int = 5) -> float:
+        """Bytes per second now. The ways take turns; `speeds` remembers all."""
+        for _ in range(times):
+            for name, way in self.ways.items():
                 start = time.perf_counter()
                 way()
-                speed = self.nbytes / (time.perf_counter() - start)
-                now = max(now, speed)
-                self.best[name] = max(self.best[name], speed)
-        return now
+                self.speeds[name].append(self.nbytes / (time.perf_counter() - start))
+        return max(statistics.median(found[-times:]) for found in self.speeds.values())
 
     def summary(self) -> dict[str, object]:
-        """GB/s of every way, and of the best of them."""
-        speeds = {name: round(speed / 1e9, 3) for name, speed in self.best.items()}
-        return {"buffer_bytes": self.nbytes, "gb_per_second": max(speeds.values()), "ways": speeds}
+        """GB/s of every way, the median over the run and the fastest read; and of the quickest way."""
+        ways = {
+            name: {"median": round(statistics.median(found) / 1e9, 3), "fastest": round(max(found) / 1e9, 3)}
+            for name, found in self.speeds.items()
+        }
+        best = max(cell["median"] for cell in ways.values())
+        return {"buffer_bytes": self.nbytes, "gb_per_second": best, "ways": ways}

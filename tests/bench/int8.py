@@ -155,7 +155,7 @@ def run(folder: Path, memory: Memory, chosen: argparse.Namespace) -> dict[str, o
         for name in [name for name in block.models if name not in seen]:
             seen.add(name)
             look(name)
-        memory.read(times=5)
+        memory.read()
         sides = models.contenders(block, chosen)
         read = {
             f"glmflash {name}": decoded_bytes(models.pipes[name]) for name in block.ours if name in SCHEMES

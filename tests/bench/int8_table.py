@@ -170,14 +170,17 @@ def _tiny_table(report: dict[str, Any]) -> str:
 
 
 def _memory(report: dict[str, Any]) -> str:
-    ways = [(name, f"{speed:.1f} GB/s") for name, speed in report["memory"]["ways"].items()]
+    ways = [
+        (name, f"{cell['median']:.1f} GB/s", f"{cell['fastest']:.1f} GB/s")
+        for name, cell in report["memory"]["ways"].items()
+    ]
     shares = [
-        (f"{side.removeprefix('glmflash ')} decode, {title}", f"{share:.1%} of it")
+        (f"{side.removeprefix('glmflash ')} decode, {title}", f"{share:.1%} of it", "")
         for title, block in report["blocks"].items()
         for side, share in block["share_of_bandwidth"].items()
     ]
-    best = ("the best of these", f"{report['memory']['gb_per_second']:.1f} GB/s")
-    return _table("Memory read by|speed", [*ways, best, *shares])
+    best = ("the quickest of these", f"{report['memory']['gb_per_second']:.1f} GB/s", "")
+    return _table("Memory read by|median|fastest", [*ways, best, *shares])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def measure(
                 if turn:
                     samples[phase][name].append(took)
                 if turn and phase == "decode" and name in read:
-                    shares[name].append(read[name] / took / memory.read(times=2))
+                    shares[name].append(read[name] / took / memory.read())
     return {
         **{phase: seconds(found) for phase, found in samples.items()},
         "ratios": {phase: ratios(found) for phase, found in samples.items()},
