@@ -26,7 +26,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     float32: oneDNN takes a third to nine tenths of the time of the MKL that `F.linear` calls, least where
     rows are few, because it reads the weight at the speed of the memory.
 
-    bfloat16, one row: a matrix times a vector, for which PyTorch has a kernel of its own.
+    bfloat16, one row, on a processor with tiles (AMX), or a few on one without bfloat16: a matrix times a
+    vector, for which PyTorch has a kernel of its own.
 
     bfloat16 on a processor without instructions for it: PyTorch would emulate them, at a third of the speed
     of float32. Here the weight is made float32 part by part, in one small buffer, and each product is rounded
@@ -42,7 +43,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.dtype != torch.bfloat16 or weight.dtype != torch.bfloat16:
         return F.linear(x, weight, bias)
     native = _native_bfloat16()
-    if len(x) <= (1 if native else 3):
+    if len(x) <= (3 if not native else _has_tiles()):
         return torch.stack([weight.mv(row) if bias is None else torch.addmv(bias, weight, row) for row in x])
     return F.linear(x, weight, bias) if native else _by_parts(x, weight, bias)
 
@@ -90,6 +91,14 @@ def _native_bfloat16() -> bool:
     flags = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.13 has it
     older = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     return supported and (not _wide() or bool(flags().get("avx512_bf16") if flags else older()))
+
+
+@cache
+def _has_tiles() -> bool:
+    """Whether oneDNN multiplies bfloat16 in tiles of 16 rows, which one row does not fill."""
+    flags = getattr(torch.cpu, "get_capabilities", None)
+    older = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return bool(flags().get("amx_bf16") if flags else older())
 
 
 @cache
