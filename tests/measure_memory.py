@@ -21,7 +21,7 @@ from glmflash.prompt.tokenizer import Tokenizer
 from glmflash.quant import QuantizationConfig
 from glmflash.weights import load_model, load_preprocessor
 
-CONTEXT, PICTURE = 1024, 256
+CONTEXT, PICTURE = 1024, 400
 
 
 def anonymous() -> int:
@@ -75,7 +75,7 @@ def measure(folder: Path, options: dict[str, str]) -> dict[str, tuple[int, int]]
         generation=GenerationConfig(),
         settings=settings,
     )
-    picture = np.zeros((448, 448, 3), dtype=np.uint8)
+    picture = np.zeros((560, 560, 3), dtype=np.uint8)
     text = tokenizer.decode(tokenizer.encode("the total " * CONTEXT)[: CONTEXT - 16])
     with Pipeline(engine) as pipe:
         pipe("the", max_new_tokens=1, temperature=0)
@@ -91,7 +91,7 @@ def measure(folder: Path, options: dict[str, str]) -> dict[str, tuple[int, int]]
         "loading": (planned.peak_loading - program, loading.most - loading.before),
         "keys and values": (planned.kv, asking.after - asking.before),
         "prompt": (planned.kv + step, asking.most - asking.before),
-        "picture": (planned.activations, looking.most - looking.before),
+        "picture": (planned._job.picture(planned._use), looking.most - looking.before),
     }
 
 
