@@ -3,6 +3,9 @@
 import json
 import threading
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,8 +29,20 @@ def half(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def threads(request, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
+def threads(request) -> Iterator[int]:
+    with processors(request.param):
+        yield request.param
+
+
+@contextmanager
+def processors(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+        assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(before)
 
 
 def changed(checkpoint: Path, folder: Path, change, **config) -> Path:
@@ -195,13 +210,11 @@ def test_an_interrupt_ends_the_work(half: Path, threads, error: type[BaseExcepti
     assert load_model(half, quantize="int8", device="cpu")
 
 
-def test_filters_of_warnings_stay_as_they_were(half: Path, monkeypatch) -> None:
-    import warnings
-
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+def test_filters_of_warnings_stay_as_they_were(half: Path) -> None:
     before = list(warnings.filters)
-    for _ in range(3):
-        load_model(half, quantize="int8", device="cpu")
+    with processors(4):
+        for _ in range(3):
+            load_model(half, quantize="int8", device="cpu")
     assert warnings.filters == before
 
 

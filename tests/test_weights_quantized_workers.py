@@ -5,6 +5,7 @@ import time
 from functools import partial
 
 import pytest
+import torch
 
 from glmflash.weights.workers import results
 
@@ -78,3 +79,19 @@ def test_at_most_so_many_at_once() -> None:
 
     list(results([work] * 12, workers=3))
     assert 1 < most <= 3
+
+
+def test_each_computes_on_one_processor_and_nobody_else_does() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        numbers = list(results([lambda: (torch.ones(9).sum(), torch.get_num_threads())[1]] * 8, workers=2))
+        assert set(numbers) == {1}
+        assert torch.get_num_threads() == 3
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert seen == [3]
+    finally:
+        torch.set_num_threads(before)

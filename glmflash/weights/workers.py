@@ -8,6 +8,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+import torch
+
 __all__ = ["results"]
 
 T = TypeVar("T")
@@ -25,6 +27,7 @@ def results(functions: Sequence[Callable[[], T]], *, workers: int) -> Generator[
         functions: What one raises, is raised here, and no other is begun.
         workers: Threads; 1 is none: each function is called when its value is asked for. They are daemons,
             unlike those of `concurrent.futures`, whose whole queue an interpreter works off before it exits.
+            PyTorch computes on one processor in each of them: more would wait for each other.
 
     Example:
         >>> sorted(results([lambda: 1, lambda: 2, lambda: 3], workers=2))
@@ -35,13 +38,9 @@ def results(functions: Sequence[Callable[[], T]], *, workers: int) -> Generator[
             yield function()
         return
     todo, ready = deque(functions), SimpleQueue[Future[T]]()
-    threads = [
-        threading.Thread(target=_work, args=(todo, ready), name=f"glmflash-loader-{number}", daemon=True)
-        for number in range(workers)
-    ]
+    names = [f"glmflash-loader-{number}" for number in range(min(workers, len(functions)))]
     try:
-        for thread in threads:
-            thread.start()
+        threads = [_start(name, todo, ready) for name in names]
         for _ in functions:
             yield _get(ready).result()
         for thread in threads:  # there is nothing left to do; PyTorch's own threads end with them
@@ -50,7 +49,22 @@ def results(functions: Sequence[Callable[[], T]], *, workers: int) -> Generator[
         todo.clear()  # whoever leaves early waits for nobody
 
 
-def _work(todo: deque[Callable[[], T]], ready: "SimpleQueue[Future[T]]") -> None:
+def _start(name: str, todo: deque[Callable[[], T]], ready: "SimpleQueue[Future[T]]") -> threading.Thread:
+    set_up, processors = threading.Event(), torch.get_num_threads()
+    thread = threading.Thread(target=_work, args=(set_up, todo, ready), name=name, daemon=True)
+    try:
+        thread.start()
+        while not set_up.wait(_AT_ONCE):
+            pass
+    finally:
+        torch.set_num_threads(processors)  # for threads to come; the one begun keeps what it has set
+    return thread
+
+
+def _work(set_up: threading.Event, todo: deque[Callable[[], T]], ready: "SimpleQueue[Future[T]]") -> None:
+    torch.get_num_threads()  # the first such call of a thread sets it to the default
+    torch.set_num_threads(1)
+    set_up.set()
     while True:
         try:
             function = todo.popleft()
