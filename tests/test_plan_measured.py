@@ -64,6 +64,7 @@ def test_a_plan_is_what_a_process_takes(checkpoint: Path, options: dict[str, str
         capture_output=True,
         text=True,
         check=False,
+        timeout=240,
     )
     assert found.returncode == 0, found.stderr
     for name, (planned, measured) in json.loads(found.stdout).items():
