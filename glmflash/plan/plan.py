@@ -253,6 +253,11 @@ def plan(
     job = Job.of(source, device=device, dtype=dtype, quantize=quantize)
     if room is None and job.target.device.type == "cuda" and not torch.cuda.is_available():
         raise ParameterError("device", 'is a CUDA card, and none is here; say what it has: memory="16 GB"')
+    use = _use(source, context=context, batch=batch, kv_dtype=kv_dtype, image_tokens=image_tokens)
+    return _make(job, use, device_memory(job.target.device) if room is None else room)
+
+
+def _use(source: Source, *, context: int | None, batch: int, kv_dtype: str, image_tokens: int | None) -> Use:
     longest = source.config.text.max_position_embeddings
     use = Use(
         context=min(_CONTEXT, longest) if context is None else context,
@@ -261,9 +266,7 @@ def plan(
         image_tokens=source.image_tokens if image_tokens is None else image_tokens,
     )
     _check(use, longest)
-    if image_tokens is None:
-        use = replace(use, image_tokens=min(use.image_tokens, use.context))
-    return _make(job, use, device_memory(job.target.device) if room is None else room)
+    return use if image_tokens is not None else replace(use, image_tokens=min(use.image_tokens, use.context))
 
 
 def _make(job: Job, use: Use, available: int) -> Plan:
