@@ -20,12 +20,14 @@ from glmflash.quant import QuantizedEmbedding, QuantizedLinear, QuantizedRows, q
 from glmflash.weights.jobs import EMBEDDINGS, Job, Parts
 from glmflash.weights.manifest import Manifest, checksum
 from glmflash.weights.shards import StoredTensor
+from glmflash.weights.trim import give_memory_back
 from glmflash.weights.workers import results
 
 __all__ = ["How", "read_into"]
 
 _MOST_WORKERS = 4
 _PART = 2**22  # elements made floating at once
+_TRIM = 2**29  # bytes read from one giving back of memory to the next
 
 
 def __dir__() -> list[str]:
@@ -79,11 +81,14 @@ def read_into(
     with kept, closing(results([partial(read, job) for job in jobs], workers=workers)) as made:
         for job, value, found in made:
             problems += found
+            if (done + job.num_bytes) // _TRIM > done // _TRIM:
+                give_memory_back()
             done += job.num_bytes
             report(done, total)
             if value is not None:
                 owner, _, leaf = job.name.rpartition(".")
                 setattr(model.get_submodule(owner), leaf, value)
+    give_memory_back()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from glmflash.weights.manifest import TensorRecord, checksum
+from glmflash.weights.trim import give_memory_back
 
 __all__ = ["Entry", "write_stream"]
 
@@ -77,6 +78,8 @@ def write_stream(path: Path, entries: Sequence[Entry]) -> dict[str, TensorRecord
             assert (tensor.dtype, tuple(tensor.shape)) == (entry.dtype, entry.shape), entry.name
             file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
             records[entry.name] = TensorRecord(_NAMES[entry.dtype], entry.shape, checksum(tensor))
+            del tensor
+            give_memory_back()
     return records
 
 
