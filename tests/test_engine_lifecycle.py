@@ -218,7 +218,7 @@ def test_an_interrupt_at_any_time(nano_checkpoint, tmp_path):
             async for _ in pipe.astream("Hi", **ENDLESS):
                 pass
         import asyncio
-        runner = asyncio.Runner()  # made before: an event loop interrupted in the making complains when it goes
+        runner = asyncio.Runner()  # made before: a loop interrupted in the making complains as it goes
         runner.get_loop()
         for name, action in {
             "ask": lambda: pipe("Hi", **ENDLESS),

@@ -14,8 +14,8 @@ def __dir__() -> list[str]:
 def give_memory_back() -> None:
     """Let the C library return what it keeps of freed memory; nothing where it is not glibc.
 
-    glibc keeps freed pieces below 32 MB for later, in a heap for each thread, between pieces still in use. After
-    thousands of tensors that is gigabytes that nobody uses. One call takes some hundredths of a second.
+    glibc keeps freed pieces below 32 MB for later, in a heap for each thread, between pieces still in use.
+    After thousands of tensors that is gigabytes that nobody uses. A call takes some hundredths of a second.
 
     Source: malloc_trim(3).
     """
