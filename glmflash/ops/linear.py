@@ -5,6 +5,7 @@ What was measured, and on what, is in docs/explanation/performance.md.
 
 from collections.abc import Callable
 from functools import cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor
 __all__ = ["linear"]
 
 _LARGE = 2**22  # elements of a float32 weight from which the kernel matters
+_LONG = 8192  # columns of a float32 weight from which MKL is the quicker one in places
 _PART = 2**21  # elements of a bfloat16 weight made float32 at once: 8 MB, which stay in the cache
 
 
@@ -23,15 +25,14 @@ def __dir__() -> list[str]:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear`, only quicker on CPUs when no gradient is recorded.
 
-    float32: oneDNN takes a third to nine tenths of the time of the MKL that `F.linear` calls, least where
-    rows are few, because it reads the weight at the speed of the memory.
-
-    bfloat16, one row, on a processor with tiles (AMX), or a few on one without bfloat16: a matrix times a
-    vector, for which PyTorch has a kernel of its own.
+    float32: oneDNN takes half to nine tenths of the time of the MKL that `F.linear` calls, least where rows
+    are few, because it reads the weight at the speed of the memory.
 
     bfloat16 on a processor without instructions for it: PyTorch would emulate them, at a third of the speed
     of float32. Here the weight is made float32 part by part, in one small buffer, and each product is rounded
-    once.
+    once. One to three rows are each a matrix times a vector, for which PyTorch has a quick kernel.
+
+    bfloat16 elsewhere: only one row is special.
 
     Shapes:
         x (N, I), weight (O, I), bias (O,) -> (N, O)
@@ -42,23 +43,26 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return _float32(x, weight, bias)
     if x.dtype != torch.bfloat16 or weight.dtype != torch.bfloat16:
         return F.linear(x, weight, bias)
-    native = _native_bfloat16()
-    if len(x) <= (3 if not native else _has_tiles()):
+    unit = _bfloat16_unit()
+    if len(x) <= {"none": 3, "vector": 0, "matrix": 1}[unit]:
         return torch.stack([weight.mv(row) if bias is None else torch.addmv(bias, weight, row) for row in x])
-    return F.linear(x, weight, bias) if native else _by_parts(x, weight, bias)
+    if unit == "none":
+        return _by_parts(x, weight, bias)
+    if len(x) == 1 and unit == "vector":  # two rows take less time than one
+        return F.linear(F.pad(x, (0, 0, 0, 1)), weight, bias)[:1]
+    return F.linear(x, weight, bias)
 
 
 def _float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A product by oneDNN, with the weight as the weight or as the rows, or else by MKL."""
-    kernel, rows = _onednn(), len(x)
-    if kernel is None or (rows > 512 and not _wide()):
+    kernel, rows, long = _onednn(), len(x), weight.shape[1] > _LONG
+    if kernel is None or (long and (rows == 1 or (rows > 256 and not _wide()))):
         return F.linear(x, weight, bias)
-    turned = 8 < rows < 96 and _wide() if rows > 1 else weight.shape[1] > 2 * weight.shape[0]
-    if not turned:
+    if not 8 < rows < 96 or not (long or _wide()):
         return kernel(x, weight, bias, "none", [], "")
     # The weight as the rows and x as the weight: so the weight is read once, as it lies, if the rows of x
     # fill registers.
-    filled = F.pad(x, (0, 0, 0, -rows % 16)) if rows > 1 else x
+    filled = F.pad(x, (0, 0, 0, -rows % 16))
     out = kernel(weight, filled, None, "none", [], "")[:, :rows].T.contiguous()  # (N, O)
     return out if bias is None else out.add_(bias)
 
@@ -82,23 +86,23 @@ def _wide() -> bool:
 
 
 @cache
-def _native_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself; with AVX-512 oneDNN says so when it only emulates."""
+def _bfloat16_unit() -> Literal["none", "vector", "matrix"]:
+    """Which instructions there are for bfloat16; with AVX-512 alone oneDNN would emulate them."""
     try:
         supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     except (AttributeError, RuntimeError):
-        return False
-    flags = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.13 has it
-    older = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    return supported and (not _wide() or bool(flags().get("avx512_bf16") if flags else older()))
+        return "none"
+    if not supported or not _wide():
+        return "matrix" if supported else "none"
+    if _has("amx_bf16", "_is_amx_tile_supported"):
+        return "matrix"
+    return "vector" if _has("avx512_bf16", "_is_avx512_bf16_supported") else "none"
 
 
-@cache
-def _has_tiles() -> bool:
-    """Whether oneDNN multiplies bfloat16 in tiles of 16 rows, which one row does not fill."""
+def _has(flag: str, older: str) -> bool:
+    """Whether the processor has instructions; before PyTorch 2.13 by the name of a private function."""
     flags = getattr(torch.cpu, "get_capabilities", None)
-    older = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return bool(flags().get("amx_bf16") if flags else older())
+    return bool(flags().get(flag) if flags else getattr(torch.cpu, older, lambda: False)())
 
 
 @cache
