@@ -24,6 +24,7 @@ nitpick_ignore = [  # what only the engine makes and only it takes, and what any
     ("py:class", "glmflash.media.patches.Patches"),
     ("py:class", "glmflash.session.history.Asked"),
     ("py:class", "glmflash.engine.encoded._Pipeline"),
+    ("py:class", "glmflash.plan.job.Job"),
 ]
 nitpick_ignore_regex = [("py:.*", r"(?!glmflash\.).*")]
 

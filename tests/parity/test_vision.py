@@ -27,7 +27,9 @@ def test_each_block(pair, chat):
     ours = outputs_of(pair.ours.model.visual.blocks, lambda: pair.ours.encode_images(chat.rows, chat.grids))
     assert len(ours) == len(theirs) == pair.config.vision.depth
     for index, (mine, expected) in enumerate(zip(ours, theirs, strict=True)):
-        assert_close(mine, expected, **CLOSE, msg=lambda text, i=index: f"block {i}: {text}")
+        # The residual stream grows with depth, and with it the rounding that processors differ in.
+        close = CLOSE | {"atol": CLOSE["atol"] * max(1.0, expected.abs().max().item())}
+        assert_close(mine, expected, **close, msg=lambda text, i=index: f"block {i}: {text}")
 
 
 def test_last_norm(pair, chat):
