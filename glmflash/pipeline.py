@@ -9,6 +9,7 @@ from typing import Any, Self, Unpack
 import torch
 
 from glmflash import prepare
+from glmflash.asks import Item, Talk
 from glmflash.batching import OnError, batch, ordered
 from glmflash.engine.encoded import EncodedImage, encode
 from glmflash.engine.engine import Engine
@@ -30,9 +31,6 @@ from glmflash.weights.hub import resolve
 from glmflash.weights.save import save_pretrained
 
 __all__ = ["Pipeline"]
-
-Talk = str | Sequence[Mapping[str, object]]  # a question, or messages
-Item = Talk | Request | Mapping[str, object]  # or a request, or keywords of a call
 
 
 def __dir__() -> list[str]:

@@ -11,15 +11,16 @@ import glmflash
 
 PACKAGE = Path(glmflash.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
-ROOMS = ("ops", "media", "prompt", "kv", "quant", "output", "model", "weights", "engine")
+ROOMS = ("ops", "media", "prompt", "kv", "quant", "output", "grammar", "model", "weights", "engine")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "config", "shapes", "fields", "progress"),
     ("ops",),
-    ("media", "prompt", "kv", "quant", "output"),
+    ("media", "prompt", "kv", "quant", "output", "grammar"),
     ("model",),
     ("weights",),
     ("engine",),
-    ("prepare", "session", "batching", "loading", "plan", "answers", "testing"),
+    ("asks", "prepare", "session", "batching", "loading", "plan", "answers", "testing"),
+    ("structured", "tools"),
     ("pipeline", "openai", "evaluate"),
     ("__init__",),
 )
