@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from int8_weights import make_int_mm_exact, random_weight
 
-from glmflash.ops.int8 import KERNELS, by_levels
+from glmflash.ops.int8 import KERNELS, activations, by_levels
 
 CPU = torch.device("cpu")
 NAMED = {kernel.name: kernel for kernel in KERNELS}
@@ -204,6 +204,42 @@ def test_unpacking_gives_the_weight(kernel, shape):
 def test_it_holds_little_more_than_a_byte_for_each_weight(kernel):
     packed = kernel.pack(*random_weight(256, 512))
     assert 256 * 512 + 256 * 4 <= packed.nbytes <= 256 * 512 + 256 * 16
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("whole", [127, 63])
+def test_few_rows_are_computed_as_many(whole, kind):
+    """NumPy's steps beside PyTorch's: the same bits, from the inputs of the product to its results."""
+    weight = torch.randint(-127, 128, (20, 50)).float()
+    given = []
+
+    def multiply(rows):
+        given.append(rows.clone())
+        return rows.round() @ weight.T
+
+    x = ROWS[kind](torch.randn(4, 50))
+    peaks = activations.row_peaks(x, whole)
+    few = activations._few_rows(x, multiply, whole)
+    many = activations._both_parts(x, peaks, multiply, whole, 0)
+    assert torch.equal(*given)
+    assert torch.equal(few, many)
+
+
+def test_a_weight_packed_in_parts(monkeypatch):
+    if NAMED["fbgemm"].why_not(CPU):
+        pytest.skip("does not run here")
+    x = torch.randn(6, 40)
+    for rows in (1, 15, 16, 17, 33, 100):
+        weight, scale = random_weight(rows, 40)
+        whole = NAMED["fbgemm"].pack(weight, scale)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules["glmflash.ops.int8.fbgemm"], "_HEIGHT", 16)
+            parts = NAMED["fbgemm"].pack(weight, scale)
+        assert len(parts._packed) == -(-rows // 16)
+        assert torch.equal(parts.unpack(), weight)
+        assert parts.nbytes == whole.nbytes
+        for split in SCHEMES.values():
+            assert torch.equal(parts.linear(x, split=split), whole.linear(x, split=split))
 
 
 numbers = st.floats(-1000, 1000, width=32)

@@ -84,3 +84,24 @@ def test_dtype_of_the_input_is_kept():
     assert rotate_half(x, angles.cos(), angles.sin()).dtype == torch.bfloat16
     cos, sin = angles.cos().bfloat16(), angles.sin().bfloat16()
     assert rotate_pairs(x, cos, sin).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("rotate", [rotate_pairs, rotate_half])
+def test_rotation_of_bfloat16_is_rounded_once_and_leaves_its_input(rotate):
+    x, angles = torch.randn(5, 3, 8).bfloat16(), torch.randn(5, 4)
+    before = x.clone()
+    turned = rotate(x, angles.cos(), angles.sin())
+    assert torch.equal(turned, rotate(x.float(), angles.cos(), angles.sin()).bfloat16())
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("rotate", [rotate_pairs, rotate_half])
+def test_rotation_takes_views_and_passes_gradients_back_turned(rotate):
+    x = torch.randn(5, 2, 3, 8, requires_grad=True)
+    angles = torch.randn(5, 4)
+    cos, sin = angles.cos(), angles.sin()
+    turned = rotate(x.transpose(1, 2)[:, :, 1], cos, sin)
+    torch.testing.assert_close(turned, rotate(x[:, 1].contiguous(), cos, sin))
+    turned.square().sum().backward()
+    torch.testing.assert_close(x.grad[:, 1], 2 * x.detach()[:, 1])  # a rotation's transpose undoes it
+    assert not x.grad[:, 0].any()

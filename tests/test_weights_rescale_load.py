@@ -53,7 +53,9 @@ def test_loading_rescales_int8(folder, quantize):
     )
     loaded = load_model(folder, dtype="float16", device="cpu", quantize=quantize)
     assert is_rescaled(loaded)
-    assert (logits(loaded) - wanted).norm() <= (wanted - exact).norm()  # less than INT8 itself rounds
+    # In another dtype other activations are rounded up and down: another draw of the same error, of 7 bits
+    # on processors without VNNI. A factor that was not taken back would change the logits altogether.
+    assert (logits(loaded) - exact).norm() <= 2 * (wanted - exact).norm() <= 0.2 * exact.norm()
 
 
 def test_what_was_rescaled_is_not_saved(nano_model, nano_checkpoint, tmp_path):

@@ -7,6 +7,7 @@ from glmflash.config import TextConfig
 from glmflash.model.cache import Cache
 from glmflash.model.layers import FusedGatedMlp, Linear, RMSNorm
 from glmflash.ops.rotary import inverse_frequencies, rotate_pairs, section_angles
+from glmflash.quant import outputs
 
 __all__ = ["TextModel"]
 
@@ -101,7 +102,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: Cache, index: int) -> Tensor:
         """Shapes: x (N, hidden_size) -> (N, hidden_size)."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        q, k, v = (projection(x).view(len(x), -1, self.head_dim) for projection in projections)
+        q, k, v = (out.view(len(x), -1, self.head_dim) for out in outputs(projections, x))
         out = cache.attend(index, rotate_pairs(q, cos, sin), rotate_pairs(k, cos, sin), v)  # (N, H, D)
         projected: Tensor = self.o_proj(out.flatten(1))
         return projected

@@ -4,11 +4,13 @@ from glmflash.quant.card import Card, card
 from glmflash.quant.card_parts import Group, KeptCard, LayerCard, Measured
 from glmflash.quant.config import QuantizationConfig
 from glmflash.quant.embedding import QuantizedEmbedding
+from glmflash.quant.joint import JOINT, outputs, pack_jointly
 from glmflash.quant.linear import QuantizedLinear
 from glmflash.quant.quantize import quantize_
 from glmflash.quant.rows import QuantizedRows, quantize_rows
 
 __all__ = [
+    "JOINT",
     "Card",
     "Group",
     "KeptCard",
@@ -19,6 +21,8 @@ __all__ = [
     "QuantizedLinear",
     "QuantizedRows",
     "card",
+    "outputs",
+    "pack_jointly",
     "quantize_",
     "quantize_rows",
 ]

@@ -32,6 +32,7 @@ class QuantizedLinear(nn.Module):
         bias: (O,) or None.
         scheme: "int8" or "w8a8"; see `QuantizationConfig`.
         kernel: A kernel's name; None takes the best that runs on the device.
+        packed: The weight as that kernel has packed it already.
         source_bytes: Bytes of the weight before, for the card.
 
     Raises:
@@ -54,6 +55,7 @@ class QuantizedLinear(nn.Module):
         *,
         scheme: str,
         kernel: str | None = None,
+        packed: PackedWeight | None = None,
         source_bytes: int | None = None,
     ) -> None:
         super().__init__()
@@ -61,7 +63,10 @@ class QuantizedLinear(nn.Module):
         self.out_features, self.in_features = rows.weight.shape
         self.scheme, self.error = scheme, rows.error
         self.source_bytes = 2 * rows.weight.numel() if source_bytes is None else source_bytes
-        self.packed, self.kernel = _pack(rows.weight, rows.scale, kernel)
+        self.packed: PackedWeight
+        self.packed, self.kernel = (
+            (packed, kernel) if packed and kernel else _pack(rows.weight, rows.scale, kernel)
+        )
         self.register_buffer("weight_scale", rows.scale)  # (O,) float32
         # What is packed is no tensor that a fingerprint of the model would find; its row sums stand for it.
         self.register_buffer("weight_sum", _sum(rows.weight), persistent=False)  # (O,) int32
@@ -86,6 +91,15 @@ class QuantizedLinear(nn.Module):
         Raises:
             ParameterError: If `x` has another width, is not floating, or wants a gradient.
         """
+        self.check(x)
+        rows = x.reshape(-1, self.in_features)  # (N, I)
+        out = self.packed.linear(rows, split=SCHEMES[self.scheme])  # (N, O) float32
+        if self.bias is not None:
+            out.add_(self.bias)
+        return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what `forward` refuses."""
         if x.shape[-1] != self.in_features or not x.is_floating_point():
             raise ParameterError(
                 "x", f"is {tuple(x.shape)} {x.dtype}; allowed: (..., {self.in_features}) floats"
@@ -94,11 +108,6 @@ class QuantizedLinear(nn.Module):
             raise ParameterError(
                 "x", "wants a gradient, and an INT8 layer has none; call it under torch.inference_mode()"
             )
-        rows = x.reshape(-1, self.in_features)  # (N, I)
-        out = self.packed.linear(rows, split=SCHEMES[self.scheme])  # (N, O) float32
-        if self.bias is not None:
-            out.add_(self.bias)
-        return out.to(x.dtype).view(*x.shape[:-1], self.out_features)
 
     def unpack(self) -> Tensor:
         """The INT8 weight, exactly; a copy or a view. Shapes: () -> (O, I) int8."""

@@ -6,6 +6,7 @@ from glmflash.errors import ParameterError
 from glmflash.quant.card import Card, card
 from glmflash.quant.config import QuantizationConfig
 from glmflash.quant.embedding import QuantizedEmbedding
+from glmflash.quant.joint import join_
 from glmflash.quant.linear import QuantizedLinear
 from glmflash.quant.rows import quantize_rows
 
@@ -53,6 +54,7 @@ def quantize_(
         for name in places:
             owner, _, leaf = name.rpartition(".")
             setattr(module.get_submodule(owner), leaf, quantized)
+    join_(module)
     return card(module)
 
 

@@ -1,16 +1,16 @@
 """Stored tensors, and what is to be INT8 → a list of what to read from where."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
 
 from glmflash.errors import ParameterError
-from glmflash.quant import QuantizationConfig
+from glmflash.quant import JOINT, QuantizationConfig
 from glmflash.weights.compressed import StoredSchemes
 from glmflash.weights.shards import StoredTensor
 
-__all__ = ["EMBEDDINGS", "HEAD", "Job", "Parts", "choose", "jobs"]
+__all__ = ["EMBEDDINGS", "HEAD", "Job", "Parts", "choose", "jobs", "joined"]
 
 Parts = tuple[StoredTensor, ...]
 
@@ -131,6 +131,22 @@ def jobs(
             scale, bias = given.get(f"{layer}.weight_scale", ()), given.get(f"{layer}.bias", ())
             found.append(Job(layer, parts, dtype, schemes[layer], scale, bias))
     return found
+
+
+def joined(work: Sequence[Job]) -> list[tuple[Job, ...]]:
+    """The same jobs, with INT8 layers that are packed as one side by side, in the order of `JOINT`."""
+    named = {job.name: job for job in work}
+    groups = []
+    for job in work:
+        owner, _, leaf = job.name.rpartition(".")
+        names = [f"{owner}.{one}" for one in JOINT] if leaf in JOINT else [job.name]
+        group = [named[name] for name in names if name in named]
+        alike = {one.scheme for one in group} == {job.scheme} and job.scheme is not None
+        if not (alike and len(group) == len(names)):
+            group = [job]
+        if job is group[0]:
+            groups.append(tuple(group))
+    return groups
 
 
 def _narrower(parts: Parts, dtype: torch.dtype) -> torch.dtype:

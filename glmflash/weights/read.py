@@ -4,7 +4,7 @@ Large ones come first: what a layer takes while it is made is then never on top 
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -15,15 +15,17 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from glmflash.errors import ParameterError
-from glmflash.ops.int8 import choose_kernel
-from glmflash.quant import QuantizedEmbedding, QuantizedLinear, QuantizedRows, quantize_rows
-from glmflash.weights.jobs import EMBEDDINGS, Job, Parts
+from glmflash.ops.int8 import PackedWeight, choose_kernel
+from glmflash.quant import QuantizedEmbedding, QuantizedLinear, QuantizedRows, pack_jointly, quantize_rows
+from glmflash.weights.jobs import EMBEDDINGS, Job, Parts, joined
 from glmflash.weights.manifest import Manifest, checksum
 from glmflash.weights.shards import StoredTensor
 from glmflash.weights.trim import give_memory_back
 from glmflash.weights.workers import results
 
 __all__ = ["How", "read_into"]
+
+Made = tuple[Job, nn.Module | nn.Parameter | None, list[str]]
 
 _MOST_WORKERS = 4
 _PART = 2**22  # elements made floating at once
@@ -64,7 +66,7 @@ def read_into(
         report: Called with bytes read and bytes in all, here in the caller's thread.
         problems: Appended to, one line for each tensor that is damaged.
     """
-    jobs = sorted(jobs, key=lambda job: -job.num_bytes)
+    groups = sorted(joined(jobs), key=lambda group: -sum(job.num_bytes for job in group))
     total, done = sum(job.num_bytes for job in jobs), 0
     threaded = how.device.type == "cpu" and any(job.scheme for job in jobs)
     workers = min(_MOST_WORKERS, torch.get_num_threads()) if threaded else 1
@@ -78,8 +80,8 @@ def read_into(
     read = _Reader(files, how).read
     # Workers change the filters of warnings while they pack, and not one after the other.
     kept = warnings.catch_warnings() if workers > 1 else nullcontext()
-    with kept, closing(results([partial(read, job) for job in jobs], workers=workers)) as made:
-        for job, value, found in made:
+    with kept, closing(results([partial(read, group) for group in groups], workers=workers)) as made:
+        for job, value, found in (one for group in made for one in group):
             problems += found
             if (done + job.num_bytes) // _TRIM > done // _TRIM:
                 give_memory_back()
@@ -93,23 +95,45 @@ def read_into(
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads one job; used by several threads."""
+    """Reads jobs that belong together; used by several threads."""
 
     files: Mapping[Path, safe_open]
     how: How
 
-    def read(self, job: Job) -> tuple[Job, nn.Module | nn.Parameter | None, list[str]]:
-        """The job, what it gives, and what is wrong with it."""
+    def read(self, jobs: Sequence[Job]) -> list[Made]:
+        """Each job, what it gives, and what is wrong with it."""
+        if jobs[0].scheme is None:
+            (job,) = jobs
+            problems: list[str] = []
+            return [(job, self._parameter(job.weight, job.dtype, problems), problems)]
+        given = [self._given(job) for job in jobs]
+        whole = [rows for rows, _, _ in given if rows is not None]
+        packed: Sequence[PackedWeight | None] = (None,) * len(jobs)
+        kernel = self.how.kernel
+        if 1 < len(jobs) == len(whole):
+            packed, kernel = pack_jointly(whole, kernel=kernel)
+        return [
+            (job, None if rows is None else self._layer(job, rows, bias, one, kernel), problems)
+            for job, (rows, bias, problems), one in zip(jobs, given, packed, strict=True)
+        ]
+
+    def _given(self, job: Job) -> tuple[QuantizedRows | None, nn.Parameter | None, list[str]]:
+        """Rows and bias of an INT8 layer, and what is wrong with them."""
         problems: list[str] = []
-        if job.scheme is None:
-            return job, self._parameter(job.weight, job.dtype, problems), problems
         scales = job.scale or (None,) * len(job.weight)
         rows = [self._rows(*pair, problems) for pair in zip(job.weight, scales, strict=True)]
         bias = self._parameter(job.bias, job.dtype, problems) if job.bias else None
         whole = [part for part in rows if part is not None]
-        return job, None if problems else self._layer(job, _stacked(whole), bias), problems
+        return None if problems else _stacked(whole), bias, problems
 
-    def _layer(self, job: Job, rows: QuantizedRows, bias: nn.Parameter | None) -> nn.Module:
+    def _layer(
+        self,
+        job: Job,
+        rows: QuantizedRows,
+        bias: nn.Parameter | None,
+        packed: PackedWeight | None,
+        kernel: str | None,
+    ) -> nn.Module:
         manifest = self.how.manifest
         known = manifest.layers.get(job.name) if manifest else None
         size = sum(stored.num_bytes for stored in job.weight) if not job.scale else None
@@ -118,7 +142,7 @@ class _Reader:
         if job.name == EMBEDDINGS:
             return QuantizedEmbedding(rows, source_bytes=size)
         assert job.scheme is not None
-        return QuantizedLinear(rows, bias, scheme=job.scheme, kernel=self.how.kernel, source_bytes=size)
+        return QuantizedLinear(rows, bias, scheme=job.scheme, kernel=kernel, packed=packed, source_bytes=size)
 
     def _parameter(self, parts: Parts, dtype: torch.dtype, problems: list[str]) -> nn.Parameter | None:
         given = [self._tensor(stored, problems) for stored in parts]

@@ -12,6 +12,7 @@ from glmflash.ops.int8.kernel import Kernel, PackedWeight
 __all__ = ["FBGEMM"]
 
 _ENGINES = ("x86", "fbgemm")
+_HEIGHT = 2**15  # rows packed at once: the time that packing takes grows faster than they do
 
 
 def __dir__() -> list[str]:
@@ -23,7 +24,9 @@ class _FbgemmWeight:
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
         self._shape = tuple(weight.shape)
-        self._packed = _pack(weight, scale)
+        height = -(-len(weight) // max(1, -(-len(weight) // _HEIGHT)))  # as equal as can be
+        pairs = zip(weight.split(height), scale.split(height), strict=True)
+        self._packed = [_pack(*pair) for pair in pairs]
         self._levels = _levels()
 
     @property
@@ -35,15 +38,19 @@ class _FbgemmWeight:
         return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
 
     def unpack(self) -> Tensor:
-        weight: Tensor = torch.ops.quantized.linear_unpack(self._packed)[0].int_repr()
-        return weight  # (O, I)
+        out = torch.empty(self._shape, dtype=torch.int8)  # (O, I)
+        start = 0
+        for packed in self._packed:
+            part = torch.ops.quantized.linear_unpack(packed)[0].int_repr()
+            out[start : start + len(part)] = part
+            start += len(part)
+        return out
 
     def _multiply(self, rows: Tensor) -> Tensor:
         # The zero point puts -levels at 1: activations are unsigned here.
-        out: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            rows, 1.0, self._levels + 1, self._packed
-        )
-        return out
+        multiply, zero = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32, self._levels + 1
+        parts: list[Tensor] = [multiply(rows, 1.0, zero, packed) for packed in self._packed]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 def _pack(weight: Tensor, scale: Tensor) -> object:

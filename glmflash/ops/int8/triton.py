@@ -95,7 +95,7 @@ def _kernel() -> Mapping[tuple[int], Callable[..., None]]:
         if not WHOLE:
             split = tl.load(apart + row, mask=row < N, other=0) != 0
             rest = tl.where(split[:, None], rest, 0.0)
-        total = tl.math.fma(rest, tl.full((ROWS, OUTPUTS), 0.5 / 127, tl.float32), total)
+        total += rest * tl.full((ROWS, OUTPUTS), 0.5 / 127, tl.float32)
         total *= (largest * (1 / 127))[:, None]
         inside = (row < N)[:, None] & (output < O)[None, :]
         tl.store(out + row[:, None] * O + output[None, :], total, mask=inside)
