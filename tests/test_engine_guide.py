@@ -171,8 +171,8 @@ GUIDED = (
 )  # fmt: skip
 
 
-def test_neighbours_are_what_they_are_alone_bit_for_bit(world):
-    """Rows that are steered stand beside rows that are not: neither changes a token or a logit of the other."""
+def test_neighbours_are_what_they_are_alone(world):
+    """Rows that are steered stand beside rows that are not: neither changes a token of the other."""
     plain = world.questions("beside guides", 5, max_new_tokens=12)
     guided = [one.but(ignore_eos=False, **options) for one, options in zip(plain, GUIDED, strict=True)]
     alone = world.cold([*plain, *guided])
