@@ -42,12 +42,14 @@ from glmflash.errors import (
     ParameterError,
     QueueFullError,
 )
+from glmflash.grammar import ResponseFormat
 from glmflash.media import DataUrl, InputPolicy, Url
 from glmflash.output import Box, Delta, Result, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
+from glmflash.structured import Choices
 
 __all__ = [
     "AsyncStream",
@@ -56,6 +58,7 @@ __all__ = [
     "CapacityError",
     "Card",
     "CheckpointError",
+    "Choices",
     "ClosedError",
     "ConfigError",
     "ContextLengthError",
@@ -79,6 +82,7 @@ __all__ = [
     "QuantizationConfig",
     "QueueFullError",
     "Request",
+    "ResponseFormat",
     "Result",
     "Sampling",
     "Session",

@@ -35,9 +35,11 @@ ALLOWED = {
     "huggingface_hub": ("weights.hub",),
     "safetensors": ("weights", "testing"),
     "triton": ("ops.int8.triton",),
+    "llguidance": ("grammar.guidance",),
     "numpy": (
-        "ops.int8.activations", "media", "prompt", "output", "testing", "prepare", "pipeline", "engine",
-    ),
+        "ops.int8.activations", "media", "prompt", "grammar", "output", "testing", "prepare", "pipeline",
+        "engine",
+    ),  # fmt: skip
     "torch": (
         "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",
         "quant", "model", "weights", "engine", "prepare", "session", "loading", "plan", "pipeline",
