@@ -43,7 +43,7 @@ from glmflash.errors import (
     QueueFullError,
 )
 from glmflash.media import DataUrl, InputPolicy, Url
-from glmflash.output import Box, Delta, Result, Timings, TokenLogprob, ToolCall, Usage
+from glmflash.output import Box, Delta, Result, Table, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
@@ -85,6 +85,7 @@ __all__ = [
     "Settings",
     "Stats",
     "Stream",
+    "Table",
     "Timings",
     "TokenLogprob",
     "ToolCall",
