@@ -33,6 +33,7 @@ from glmflash.errors import (
     DeadlineError,
     DownloadError,
     EngineDeadError,
+    ExtractionError,
     FetchError,
     GlmflashError,
     ImageError,
@@ -48,6 +49,7 @@ from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
+from glmflash.structured import Extraction
 
 __all__ = [
     "AsyncStream",
@@ -66,6 +68,8 @@ __all__ = [
     "EncodedImage",
     "Engine",
     "EngineDeadError",
+    "Extraction",
+    "ExtractionError",
     "FetchError",
     "GlmflashError",
     "ImageError",
