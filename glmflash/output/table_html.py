@@ -91,6 +91,8 @@ class _Reader:
             self.silent = "" if closing else name
         elif name == "table":
             self.depth += -1 if closing else 1
+            if self.cell is not None:  # one within a cell
+                self.cell.parts.append("\n")
         elif self.depth == 1 and name in ("thead", "tbody", "tfoot", "tr", "td", "th"):
             self._part(name, closing=closing, attributes=attributes)
         elif self.cell is not None:

@@ -71,16 +71,17 @@ class Extraction(Generic[T]):
     def _repr_html_(self) -> str:
         """A table for a notebook: values, and confidences as bars."""
         return to_html(
-            [(name, _short(one.value), one.confidence, one.problem) for name, one in self.fields.items()]
+            [(name, _cut(str(one.value)), one.confidence, one.problem) for name, one in self.fields.items()]
         )
 
     def __repr__(self) -> str:
-        shown = (f"{name}={_short(one.value)}{_percent(one.confidence)}" for name, one in self.fields.items())
+        shown = (
+            f"{name}={_cut(repr(one.value))}{_percent(one.confidence)}" for name, one in self.fields.items()
+        )
         return f"<Extraction: {', '.join(shown)}>"
 
 
-def _short(value: object) -> str:
-    text = str(value) if not isinstance(value, str) else repr(value)
+def _cut(text: str) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 

@@ -15,11 +15,7 @@ __all__ = [
     "Part",
     "choice",
     "day",
-    "many",
-    "maybe",
     "number",
-    "record",
-    "row",
     "text",
     "truth",
 ]

@@ -41,7 +41,7 @@ DATE = (
 TRUTHS = ("Yes", "No", "yes", "no", "True", "False", "true", "false", "是", "否", "有", "没有")
 
 _NUMBER = re.compile(
-    r"(?<![\w.,])(?P<open>\()?(?P<sign>[-+−–])?\s?[^\W\d_]{0,3}[^\w\s]?\s?"
+    r"(?<![\w.,])(?P<open>\()?(?P<sign>[-+−–])?\s?[^\W\d_]{0,3}[^\w\s+−–-]?\s?(?P<inner>[-+−–])?"
     r"(?P<digits>[0-9]+(?:[,.'’][0-9]+|[ ][0-9]{3}(?![0-9]))*)\s?(?P<scale>[万萬亿億])?"
 )
 _SCALES = {"万": 4, "萬": 4, "亿": 8, "億": 8}
@@ -188,10 +188,12 @@ def _whole(text: str, value: object) -> Found:
 
 
 def _found(match: re.Match[str]) -> Found:
-    value = _decimal(re.sub(r"[ '’]", "", match["digits"])) * 10 ** _SCALES.get(match["scale"], 0)
+    value = _decimal(re.sub(r"[ '’]", "", match["digits"]))
+    if match["scale"]:
+        value *= 10 ** _SCALES[match["scale"]]
     closed = match["open"] and match.string[match.end() : match.end() + 1] == ")"
-    negative = match["sign"] in ("-", "−", "–") or closed
-    return Found(-value if negative else value, match.start(), match.end())
+    negative = closed or (match["sign"] or match["inner"]) in ("-", "−", "–")
+    return Found(value.copy_negate() if negative else value, match.start(), match.end())
 
 
 def _decimal(digits: str) -> Decimal:
