@@ -28,6 +28,7 @@ from glmflash.progress import Progress
 from glmflash.quant import Card, QuantizationConfig, card
 from glmflash.session import Session
 from glmflash.structured import extract, locate
+from glmflash.structured.choose import choose
 from glmflash.weights.hub import resolve
 from glmflash.weights.save import save_pretrained
 
@@ -58,6 +59,7 @@ class Pipeline:
         self._source = source
 
     plan = staticmethod(plan)
+    choose = choose
     extract = extract
     locate = locate
 
