@@ -97,7 +97,10 @@ def _kind(hint: object, name: str, inside: tuple[object, ...]) -> Kind:
         )
     if hint in (list, tuple):
         raise ParameterError(name, f"is a {hint.__name__} of what is not said; give list[str], for example")
-    raise ParameterError(name, f"is of type {getattr(hint, '__name__', None) or hint}; {_ALLOWED}")
+    called = (
+        getattr(hint, "__name__", None) or f"a {type(hint).__name__}"
+    )  # never its repr: it may hold an address
+    raise ParameterError(name, f"is {called}; {_ALLOWED}")
 
 
 _SCALARS: dict[type, Callable[[], Kind]] = {

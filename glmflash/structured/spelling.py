@@ -42,7 +42,7 @@ class Spelling:
         """
         first, last = self._byte(start), self._byte(end)
         begins = (0, *self.ends)
-        holding = [n for n, to in enumerate(self.ends) if begins[n] < last and to > first]
+        holding = [n for n, to in enumerate(self.ends) if begins[n] < last and to > first and first < last]
         if not holding:
             return None
         counted = self.logprobs[holding[0] : holding[-1] + 2]
