@@ -27,7 +27,7 @@ class Receipt:
 
 def main(model: str = "tiny") -> None:
     """Extract, print the value and its fields, and see the confidences fall as the picture gets worse."""
-    picture, bought = draw.receipt(Random("receipt"), language="en")
+    picture, bought = draw.receipt(Random("receipt 2"), language="en")
     print(f"printed: {bought.vendor}, {bought.total}")
     with glmflash.Pipeline.from_pretrained(model) as pipe:
         for name, shown in (("clean", picture), ("blurred", picture.filter(ImageFilter.GaussianBlur(0.9)))):
