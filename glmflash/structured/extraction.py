@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from glmflash.output.boxes import Box, draw
 from glmflash.output.result import Result
-from glmflash.structured.extraction_html import to_html
+from glmflash.structured.fields_html import to_html
 
 if TYPE_CHECKING:
     import numpy as np
