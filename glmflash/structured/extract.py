@@ -28,6 +28,7 @@ By = Literal["field", "object"]
 #: What becomes of a field that is needed and could not be read: an error, or None.
 OnProblem = Literal["raise", "none"]
 
+_BEST = 4  # of the likeliest tokens, to find box markers among
 _OURS = ("response_format", "regex", "choice", "tools", "tool_choice", "answer_prefix")
 
 
@@ -136,7 +137,7 @@ def _answers(
     """Encode the picture, ask, and read the answers."""
     limit, salt = options.get("max_image_tokens"), options.get("cache_salt")
     picture = encode(self.engine, image, max_image_tokens=limit, cache_salt=salt)
-    always: Options = {"logprobs": options.get("logprobs") or 0, "tools": None}
+    always: Options = {"logprobs": max(options.get("logprobs") or 0, _BEST), "tools": None}
     asked = cast(Options, {"temperature": 0.0, **options, **always})
     ask = _by_field if way.by == "field" else _by_object
     read, results = ask(self, picture, kind, way, asked)
