@@ -135,8 +135,8 @@ class Pipeline:
             images: One picture or a list of them: a path, bytes, a file, a PIL image, an array, a tensor.
             system: A system message to begin with.
             options: Among others `max_new_tokens`, `temperature` (0 is greedy), `seed`, `stop`, `thinking`
-                (False unless given: an answer at once), `tools`, `logprobs`, `max_image_tokens` (fewer is
-                faster); all are listed in `prepare.Options`, and explained in `Sampling` and `Request`.
+                (False unless given: an answer at once), `tools`, `response_format`, `choice`, `logprobs`; all
+                are listed in `prepare.Options`, and explained in `Sampling` and `Request`.
 
         Raises:
             InputError: If something given cannot be used; the subclass says what.

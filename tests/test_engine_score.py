@@ -113,6 +113,7 @@ def test_salts_and_encoded_pictures(world, engine):
     assert list(map(list, scores(engine, again))) == near(world, wanted)
 
 
+@pytest.mark.slow
 def test_neighbours_go_on_as_they_were(world, engine):
     plain = world.questions("beside scores", 3)
     wanted = world.cold(plain)

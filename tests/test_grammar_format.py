@@ -79,6 +79,8 @@ def test_without_the_library_it_says_how_to_get_it(form, monkeypatch):
         ({"thinking": "auto", "answer_prefix": "x"}, "answer_prefix"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": "some", "tools": TOOLS}, "tool_choice"),
+        ({"tool_choice": "required", "tools": [{"type": "function", "function": {}}]}, "tool_choice"),
+        ({"tool_choice": "required", "tools": [{"name": "two\nlines"}]}, "tool_choice"),
         ({"tool_choice": {"type": "function"}, "tools": TOOLS}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "jump"}}, "tools": TOOLS}, "tool_choice"),
         ({"tool_choice": "required", "tools": TOOLS, "answer_prefix": "x"}, "answer_prefix"),

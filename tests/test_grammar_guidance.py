@@ -114,6 +114,13 @@ def test_blank_space_has_a_bound():
     assert not state.mask()[ord(" ")]
 
 
+def test_a_schema_cannot_make_it_something_else_than_json():
+    own = {"x-guidance": {"item_separator": ";", "key_separator": "=", "whitespace_pattern": "x+"}}
+    grammar = COMPILER(ResponseFormat.schema({"type": "object"} | own))
+    follow(grammar, b'{"a": [1, 2], "b": 3}', Random(0))
+    assert not follow(grammar, b'{"a"', Random(0)).mask()[ord("=")]
+
+
 def test_two_texts_of_one_grammar_know_nothing_of_each_other():
     grammar = COMPILER(ResponseFormat("regex", "ab"))
     one, other = grammar.start(), grammar.start()

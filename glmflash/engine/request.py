@@ -123,7 +123,8 @@ class Request:
                 pass
             case "required" | {"type": "function", "function": {"name": str()}}:
                 names = [_name(tool) for tool in self.tools]
-                if not names or not all(name in names for name in self.must_call):
+                named = all(name and "\n" not in name for name in names)
+                if not names or not named or not all(name in names for name in self.must_call):
                     raise ParameterError("tool_choice", "asks for a call, but there is no such tool in tools")
                 if self.answer_prefix:
                     raise ParameterError(

@@ -153,7 +153,8 @@ def _grammar(library: Any, kind: str, rule: str) -> str:  # noqa: ANN401 - see a
     matcher = library.LLMatcher
     if kind == "regex":
         return str(matcher.grammar_from_regex(rule))
-    overrides = {"whitespace_pattern": _BLANK}
+    # A schema may hold options of the library; these are not its to choose, or the text would be no JSON.
+    overrides = {"whitespace_pattern": _BLANK, "item_separator": ",", "key_separator": ":"}
     return str(matcher.grammar_from_json_schema(json.loads(rule), overrides=overrides))
 
 
