@@ -33,6 +33,7 @@ from glmflash.errors import (
     DeadlineError,
     DownloadError,
     EngineDeadError,
+    ExtractionError,
     FetchError,
     GlmflashError,
     ImageError,
@@ -44,12 +45,12 @@ from glmflash.errors import (
 )
 from glmflash.grammar import ResponseFormat
 from glmflash.media import DataUrl, InputPolicy, Url
-from glmflash.output import Box, Delta, Result, Timings, TokenLogprob, ToolCall, Usage
+from glmflash.output import Box, Delta, Result, Table, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
-from glmflash.structured import Choices
+from glmflash.structured import Choices, Extraction
 
 __all__ = [
     "AsyncStream",
@@ -69,6 +70,8 @@ __all__ = [
     "EncodedImage",
     "Engine",
     "EngineDeadError",
+    "Extraction",
+    "ExtractionError",
     "FetchError",
     "GlmflashError",
     "ImageError",
@@ -89,6 +92,7 @@ __all__ = [
     "Settings",
     "Stats",
     "Stream",
+    "Table",
     "Timings",
     "TokenLogprob",
     "ToolCall",

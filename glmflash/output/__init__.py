@@ -3,6 +3,7 @@
 from glmflash.output.boxes import Box, draw, parse_boxes
 from glmflash.output.parse import Parsed, StreamParser, parse_text
 from glmflash.output.result import Delta, Result, Timings, TokenLogprob, ToolCall, Usage
+from glmflash.output.table import Table, parse_tables
 from glmflash.output.text import Detokenizer
 
 __all__ = [
@@ -12,12 +13,14 @@ __all__ = [
     "Parsed",
     "Result",
     "StreamParser",
+    "Table",
     "Timings",
     "TokenLogprob",
     "ToolCall",
     "Usage",
     "draw",
     "parse_boxes",
+    "parse_tables",
     "parse_text",
 ]
 

@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Literal
 
 from glmflash.output.boxes import Box, draw
+from glmflash.output.table import Table, parse_tables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,6 +178,11 @@ class Result:
         parts += [f"tool calls: {len(self.tool_calls)}"] if self.tool_calls else []
         parts += [f"{self.usage.prompt} + {self.usage.completion} tokens", f"{self.timings.total:.2f} s"]
         return ", ".join(parts)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Tables in the answer, in HTML or Markdown; see `glmflash.output.parse_tables`."""
+        return parse_tables(self.text)
 
     def draw(self, image: "Image.Image | np.ndarray") -> "Image.Image":
         """Draw the boxes on the picture they were found in; see `glmflash.output.draw`."""
