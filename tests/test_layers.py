@@ -13,16 +13,17 @@ PACKAGE = Path(glmflash.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ROOMS = ("ops", "media", "prompt", "kv", "quant", "output", "grammar", "model", "weights", "engine")
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "config", "shapes", "fields", "progress"),
-    ("ops",),
-    ("media", "prompt", "kv", "quant", "output", "grammar"),
+    ("errors", "config", "shapes", "fields", "markup", "version"),
+    ("ops", "notebook"),
+    ("media", "prompt", "kv", "quant", "output", "grammar", "progress"),
     ("model",),
     ("weights",),
     ("engine",),
     ("asks", "prepare", "session", "batching", "loading", "plan", "answers", "testing"),
     ("structured", "tools"),
     ("pipeline", "openai", "evaluate"),
-    ("__init__",),
+    ("cli",),
+    ("__init__", "__main__"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Floor 0 reads no library at all, and its files may see one another.
@@ -30,10 +31,12 @@ SIBLINGS = set(FLOORS[0])
 
 # library -> who may import it: a room, or one module of it
 ALLOWED = {
-    "PIL": ("media", "output.boxes"),
+    "IPython": ("notebook",),
+    "PIL": ("media", "output.drawing"),
     "tokenizers": ("prompt.tokenizer", "testing"),
     "huggingface_hub": ("weights.hub",),
     "safetensors": ("weights", "testing"),
+    "tqdm": ("progress",),
     "triton": ("ops.int8.triton",),
     "numpy": ("media", "prompt", "output", "testing", "prepare", "pipeline", "engine"),
     "torch": (
