@@ -61,7 +61,7 @@ def ordered(
         raise ParameterError("prefetch", f"is {prefetch!r:.80}; allowed: a whole number from 1")
     if on_error not in ("raise", "return"):
         raise ParameterError("on_error", f"is {on_error!r:.80}; allowed: 'raise' or 'return'")
-    wants_bar(progress)
+    wants_bar(progress)  # or an error, at once
     total = len(requests) if isinstance(requests, Sized) else None
     answers = _ordered(submit, _several(requests), prefetch, on_error == "return")
     return answers if progress is False else _counted(answers, total, progress)

@@ -56,10 +56,14 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Rows of numbers behind a name; a table that scrolls where it is too wide."""
-    cells = "".join(f"<th style='{_CELL}; text-align: {_side(at)}'>{escape(x)}</th>" for at, x in enumerate(head))
+    cells = "".join(
+        f"<th style='{_CELL}; text-align: {_side(at)}'>{escape(x)}</th>" for at, x in enumerate(head)
+    )
     body = "".join(
         "<tr>"
-        + "".join(f"<td style='{_CELL}; text-align: {_side(at)}'>{escape(x)}</td>" for at, x in enumerate(row))
+        + "".join(
+            f"<td style='{_CELL}; text-align: {_side(at)}'>{escape(x)}</td>" for at, x in enumerate(row)
+        )
         + "</tr>"
         for row in rows
     )

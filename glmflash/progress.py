@@ -1,11 +1,13 @@
 """None, True, False or a function → one function that takes how much is done and how much there is."""
 
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from glmflash.errors import ParameterError
 from glmflash.notebook import watched
@@ -54,8 +56,7 @@ def wants_bar(progress: Progress) -> bool:
     return (watched() or sys.stderr.isatty()) if progress is None else progress is True
 
 
-@contextmanager
-def reporter(progress: Progress, work: Work = LOADING) -> Iterator[Report]:
+def reporter(progress: Progress, work: Work = LOADING) -> AbstractContextManager[Report]:
     """The function to call as work gets done. A bar goes away at the end, however the work ends.
 
     Args:
@@ -70,16 +71,19 @@ def reporter(progress: Progress, work: Work = LOADING) -> Iterator[Report]:
         ...     report(1, 2)
         1 of 2
     """
+    bar = wants_bar(progress)
     if callable(progress):
-        yield progress  # type: ignore[misc]  # one that takes no None is not given to work without an end
-    elif wants_bar(progress):
-        bar = _Bar(work, patience=_PATIENCE if progress is None else 0.0)
-        try:
-            yield bar
-        finally:
-            bar.close()
-    else:
-        yield _silent
+        return nullcontext(cast(Report, progress))  # one that takes no None gets none: its work has an end
+    return _drawn(work, _PATIENCE if progress is None else 0.0) if bar else nullcontext(_silent)
+
+
+@contextmanager
+def _drawn(work: Work, patience: float) -> Iterator[Report]:
+    bar = _Bar(work, patience=patience)
+    try:
+        yield bar
+    finally:
+        bar.close()
 
 
 def _silent(done: int, total: int | None) -> None:
@@ -87,30 +91,38 @@ def _silent(done: int, total: int | None) -> None:
 
 
 class _Bar:
-    """A bar of tqdm, where the thread that made it can see it; any thread may report."""
+    """A bar of tqdm, drawn once it is worth it; any thread may report."""
 
     def __init__(self, work: Work, *, patience: float) -> None:
+        self._work = work
+        self._from = time.monotonic() + patience
+        self._bar: Any = None
         self._closed = False
-        self._bar = _tqdm()(
-            desc=work.name,
-            unit=work.unit,
-            unit_scale=work.scaled,
-            delay=patience,
-            leave=False,
-            dynamic_ncols=True,
-        )
+        self._lock = threading.Lock()
 
     def __call__(self, done: int, total: int | None) -> None:
-        if self._closed:  # by an interrupt that the work has not heard of
-            return
-        if total != self._bar.total:
-            self._bar.reset(total)
-        self._bar.update(done - self._bar.n)
+        with self._lock:
+            if self._closed:  # by an interrupt that the work has not heard of
+                return
+            if self._bar is not None:
+                self._bar.update(done - self._bar.n)
+            elif time.monotonic() >= self._from:
+                self._bar = _tqdm()(
+                    desc=self._work.name,
+                    unit=self._work.unit,
+                    unit_scale=self._work.scaled,
+                    initial=done,
+                    total=total,
+                    leave=False,
+                    dynamic_ncols=True,
+                )
 
     def close(self) -> None:
         """Wipe it."""
-        self._closed = True
-        self._bar.close()
+        with self._lock:
+            self._closed = True
+            if self._bar is not None:
+                self._bar.close()
 
 
 def _tqdm() -> Any:  # noqa: ANN401  # which class it is depends on where we are

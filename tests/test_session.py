@@ -418,7 +418,7 @@ def test_it_shows_itself() -> None:
     assert "&lt;b&gt;bold" in html
     assert "Is &lt;i&gt; fine?" in html
     assert "[picture]" in html
-    assert "f({&quot;a&quot;: &quot;&lt;1&gt;&quot;})" in html
+    assert "f(a=&quot;&lt;1&gt;&quot;)" in html
     assert "<b>" not in html
     assert repr(session.stream("Hi"))
 

@@ -114,9 +114,7 @@ def _outline(pen: "ImageDraw.ImageDraw", box: "Box", area: _Area, colour: str, l
         pen.rectangle((left, top, right, bottom), outline=colour, width=line)
 
 
-def _typeface(
-    font: str | None, size: int, label: str
-) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
+def _typeface(font: str | None, size: int, label: str) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
     from PIL import ImageFont
 
     if font:
@@ -138,7 +136,7 @@ def _label(
     colour: str,
     font: "ImageFont.FreeTypeFont | ImageFont.ImageFont",
 ) -> None:
-    """White on the box's colour, inside the picture, and where no other label is, if there is such a place."""
+    """White on the box's colour, inside the picture, and where no other label is if it can."""
     from PIL import ImageFont
 
     left, top, right, bottom = area

@@ -11,7 +11,7 @@ from glmflash.output.drawing import COLOURS
 if TYPE_CHECKING:
     from glmflash.output.result import Result
 
-__all__ = ["answering", "folded", "to_html"]
+__all__ = ["answering", "failed", "folded", "to_html"]
 
 _SQUARE = "display: inline-block; width: .8em; height: .8em; margin-right: 6px"
 
@@ -46,6 +46,11 @@ def answering(*, thinking: str, text: str, call: str) -> str:
     parts += [block(text)] if text else []
     parts += [f"<pre style='margin: 4px 0'>{escape(call)}</pre>"] if call else []
     return box(*parts, note("…"))
+
+
+def failed(problem: str) -> str:
+    """What became of an answer that never came."""
+    return box(f"<div style='border-left: 3px solid #d7263d; padding-left: 8px'>{block(problem)}</div>")
 
 
 def folded(thinking: str, *, opened: bool = False) -> str:

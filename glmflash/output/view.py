@@ -54,6 +54,8 @@ def view(result: "Result", picture: "Image.Image | np.ndarray", *, font: str | N
         ImageError: As `draw`.
     """
     canvas = upright(picture)
-    factor = 2 * min(_WIDE / canvas.width, _HIGH / canvas.height)  # drawn after that: lines and labels are sharp
+    factor = 2 * min(
+        _WIDE / canvas.width, _HIGH / canvas.height
+    )  # drawn after that: lines and labels are sharp
     size = (max(1, round(canvas.width * factor)), max(1, round(canvas.height * factor)))
     return View(result, draw(canvas.resize(size), result.boxes, font=font))

@@ -47,8 +47,7 @@ def load_model(
             float16 for bfloat16 on CUDA cards before Ampere, and float32 for float16 on CPUs. For float16
             weights are multiplied by powers of two where it would overflow; see `weights.rescale`.
         device: Where the weights go; "auto" is CUDA if there is a card, else the CPU.
-        progress: True for a bar, None for one where a person watches, or a function of bytes read and
-            bytes in all.
+        progress: As for `Pipeline.from_pretrained`; a function takes bytes read and bytes in all.
         quantize: "int8" or "w8a8" makes linear layers INT8; see `QuantizationConfig`.
 
     Raises:
@@ -62,18 +61,17 @@ def load_model(
         torch.float32
     """
     wanted = QuantizationConfig.of(quantize)
-    place = _device(device)
-    folder = resolve(folder, local_files_only=True)
+    place, shown = _device(device), reporter(progress, QUANTISING if wanted else LOADING)
+    folder, problems = resolve(folder, local_files_only=True), list[str]()
     config = load_config(folder)
     model = build_on_meta(config)
-    problems: list[str] = []
     source = find(folder, model, problems)
     _raise_all(folder, problems)
     schemes = choose(wanted, source.linear, stored=source.schemes, integer=source.integer)
     named = _dtype(dtype, config.dtype, place, quantized=bool(schemes))
     work = jobs(source.parts, schemes, dtype=named, tied=source.tied)
     how = How(place, kernel=wanted.kernel if wanted else None, manifest=source.manifest)
-    with reporter(progress, QUANTISING if wanted else LOADING) as report:
+    with shown as report:
         read_into(model, work, how, report, problems)
     _raise_all(folder, problems)
     if source.tied:
