@@ -48,6 +48,7 @@ from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
+from glmflash.version import __version__ as __version__
 
 __all__ = [
     "AsyncStream",
@@ -91,8 +92,6 @@ __all__ = [
     "Url",
     "Usage",
 ]
-
-__version__ = "0.1.0"
 
 
 def __dir__() -> list[str]:
