@@ -33,6 +33,7 @@ from glmflash.errors import (
     DeadlineError,
     DownloadError,
     EngineDeadError,
+    ExtractionError,
     FetchError,
     GlmflashError,
     ImageError,
@@ -43,11 +44,12 @@ from glmflash.errors import (
     QueueFullError,
 )
 from glmflash.media import DataUrl, InputPolicy, Url
-from glmflash.output import Box, Delta, Result, Timings, TokenLogprob, ToolCall, Usage
+from glmflash.output import Box, Delta, Result, Table, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
+from glmflash.structured import Extraction
 from glmflash.version import __version__ as __version__
 
 __all__ = [
@@ -67,6 +69,8 @@ __all__ = [
     "EncodedImage",
     "Engine",
     "EngineDeadError",
+    "Extraction",
+    "ExtractionError",
     "FetchError",
     "GlmflashError",
     "ImageError",
@@ -86,6 +90,7 @@ __all__ = [
     "Settings",
     "Stats",
     "Stream",
+    "Table",
     "Timings",
     "TokenLogprob",
     "ToolCall",

@@ -19,6 +19,7 @@ Messages never hold memory addresses, payload bytes or credentials.
     ├─ DeadlineError (TimeoutError)
     ├─ EngineDeadError (RuntimeError)
     ├─ ClosedError (RuntimeError)
+    ├─ ExtractionError (ValueError)
     └─ NumericsError (ArithmeticError)
 """
 
@@ -34,6 +35,7 @@ __all__ = [
     "DeadlineError",
     "DownloadError",
     "EngineDeadError",
+    "ExtractionError",
     "FetchError",
     "GlmflashError",
     "ImageError",
@@ -155,6 +157,20 @@ class ClosedError(GlmflashError, RuntimeError):
     """The pipeline has been closed."""
 
     code = "closed_error"
+
+
+class ExtractionError(GlmflashError, ValueError):
+    """An answer does not hold what was asked for; `.field` names it, `.text` is the answer."""
+
+    code = "extraction_error"
+
+    def __init__(self, field: str, problem: str, text: str = "") -> None:
+        super().__init__(field, problem, text)  # all, so that it can be pickled
+        self.field = field
+        self.text = text
+
+    def __str__(self) -> str:
+        return ": ".join(map(str, self.args[:2]))
 
 
 class NumericsError(GlmflashError, ArithmeticError):

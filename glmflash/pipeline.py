@@ -27,6 +27,8 @@ from glmflash.prepare import Options
 from glmflash.progress import Progress
 from glmflash.quant import Card, QuantizationConfig, card
 from glmflash.session import Session
+from glmflash.structured import extract, locate
+from glmflash.structured.choose import choose
 from glmflash.weights.hub import resolve
 from glmflash.weights.save import save_pretrained
 
@@ -57,6 +59,9 @@ class Pipeline:
         self._source = source
 
     plan = staticmethod(plan)
+    choose = choose
+    extract = extract
+    locate = locate
 
     @classmethod
     def from_pretrained(

@@ -4,6 +4,7 @@ from glmflash.output.boxes import Box, parse_boxes
 from glmflash.output.drawing import draw
 from glmflash.output.parse import Parsed, StreamParser, parse_text
 from glmflash.output.result import Delta, Result, Timings, TokenLogprob, ToolCall, Usage
+from glmflash.output.table import Table, parse_tables
 from glmflash.output.text import Detokenizer
 from glmflash.output.view import View
 
@@ -14,6 +15,7 @@ __all__ = [
     "Parsed",
     "Result",
     "StreamParser",
+    "Table",
     "Timings",
     "TokenLogprob",
     "ToolCall",
@@ -21,6 +23,7 @@ __all__ = [
     "View",
     "draw",
     "parse_boxes",
+    "parse_tables",
     "parse_text",
 ]
 

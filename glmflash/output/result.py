@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from glmflash.output.boxes import Box
 from glmflash.output.drawing import draw
 from glmflash.output.result_html import to_html
+from glmflash.output.table import Table, parse_tables
 from glmflash.output.view import View, view
 
 if TYPE_CHECKING:
@@ -170,6 +171,11 @@ class Result:
         parts += [f"tool calls: {len(self.tool_calls)}"] if self.tool_calls else []
         parts += [f"{self.usage.prompt} + {self.usage.completion} tokens", f"{self.timings.total:.2f} s"]
         return ", ".join(parts)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Tables in the answer, in HTML or Markdown; see `glmflash.output.parse_tables`."""
+        return parse_tables(self.text)
 
     def draw(self, image: "Image.Image | np.ndarray", *, font: str | None = None) -> "Image.Image":
         """Draw the boxes on the picture they were found in; see `glmflash.output.draw`."""

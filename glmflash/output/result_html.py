@@ -30,6 +30,7 @@ def to_html(result: "Result", *, summary: str, picture: str = "") -> str:
     """
     parts = [folded(result.thinking)] if result.thinking else []
     parts += [block(result.text)] if result.text else []
+    parts += [f"<div style='overflow-x: auto; margin: 6px 0'>{one.html()}</div>" for one in result.tables]
     parts += [_call(call.name, call.arguments) for call in result.tool_calls]
     parts += [_boxes(result.boxes)] if result.boxes else []
     parts += [note(summary)]
