@@ -70,6 +70,13 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
+def extras(session: nox.Session) -> None:
+    """What needs an optional extra, with all of them there."""
+    install(session, "extras")
+    session.run("pytest", "-m", "extras", *(session.posargs or ["tests"]), env=ONE_THREAD)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Thousands of requests and conversations: what takes minutes to go wrong."""
     install(session, "test")

@@ -60,7 +60,7 @@ def draw(
 
     canvas = upright(image)
     pen = ImageDraw.Draw(canvas)
-    line = max(2, round(min(canvas.size) / 180))
+    line = max(2, round(min(canvas.size) / 140))
     size = max(12, round(min(canvas.size) / 30))
     for index, box in enumerate(boxes):
         _outline(pen, box, _scaled(box, canvas.size), COLOURS[index % len(COLOURS)], line)
