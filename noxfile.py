@@ -79,7 +79,7 @@ def extras(session: nox.Session) -> None:
 @nox.session
 def soak(session: nox.Session) -> None:
     """Thousands of requests and conversations: what takes minutes to go wrong."""
-    install(session, "test")
+    install(session, "extras")
     session.run("pytest", "-m", "soak", *(session.posargs or ["tests"]), env=ONE_THREAD)
 
 
@@ -101,9 +101,9 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the network, the engine, then INT8, beside transformers, as JSON."""
-    install(session, "parity")
-    for script in ("bench.py", "engine.py", "int8.py"):
+    """Measure the network, the engine, INT8 beside transformers, then formats of answers, as JSON."""
+    install(session, "parity", "extras")
+    for script in ("bench.py", "engine.py", "int8.py", "guided.py"):
         session.run("python", f"tests/bench/{script}", *session.posargs)
 
 

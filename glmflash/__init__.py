@@ -43,13 +43,14 @@ from glmflash.errors import (
     ParameterError,
     QueueFullError,
 )
+from glmflash.grammar import ResponseFormat
 from glmflash.media import DataUrl, InputPolicy, Url
 from glmflash.output import Box, Delta, Result, Table, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
-from glmflash.structured import Extraction
+from glmflash.structured import Choices, Extraction
 from glmflash.version import __version__ as __version__
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "CapacityError",
     "Card",
     "CheckpointError",
+    "Choices",
     "ClosedError",
     "ConfigError",
     "ContextLengthError",
@@ -84,6 +86,7 @@ __all__ = [
     "QuantizationConfig",
     "QueueFullError",
     "Request",
+    "ResponseFormat",
     "Result",
     "Sampling",
     "Session",

@@ -27,8 +27,7 @@ from glmflash.prepare import Options
 from glmflash.progress import Progress
 from glmflash.quant import Card, QuantizationConfig, card
 from glmflash.session import Session
-from glmflash.structured import extract, locate
-from glmflash.structured.choose import choose
+from glmflash.structured.methods import choose, extract, locate
 from glmflash.weights.hub import resolve
 from glmflash.weights.save import save_pretrained
 

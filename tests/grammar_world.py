@@ -8,10 +8,8 @@ from glmflash.grammar import Grammar, State, Vocabulary
 
 PIECES = [
     *(bytes([byte]) for byte in range(256)),
-    *(
-        b'{" {} }} "} "}] }] ]} "," ": ":" :" ",\n {"a":[ [[ ]] ,{" true false ull nul null, 12 .5 e-3 e5 00 -1 '
-        rb"\" \\ \u00 \u d8 \ud83 \n \u0041 abc yes no ye es \"x\": 1}"
-    ).split(b" "),
+    *b'{" {} }} "} "}] }] ]} "," ": ":" :" ",\n {"a":[ [[ ]] ,{" true false ull nul null,'.split(b" "),
+    *rb'12 .5 e-3 e5 00 -1 \" \\ \u00 \u d8 \ud83 \n \u0041 abc yes no ye es "x": 1}'.split(b" "),
     *(b"\n  ", b"  ", b" " * 16, b", ", b": ", b" 7", '"é'.encode(), "ü".encode(), b"\xf0\x9f", b"\x98\x80"),
     *(b"", b"", b""),  # two ends, and an id that nothing uses
 ]

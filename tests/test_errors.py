@@ -13,7 +13,8 @@ BUILTINS = (ValueError, OSError, RuntimeError, TimeoutError, ArithmeticError)
 
 def make(name: str) -> errors.GlmflashError:
     kind = getattr(errors, name)
-    return kind("top_k", "is -1; allowed: 0 or more") if kind is errors.ParameterError else kind("a message")
+    named = kind in (errors.ParameterError, errors.ExtractionError)
+    return kind("top_k", "is -1; allowed: 0 or more") if named else kind("a message")
 
 
 @pytest.mark.parametrize("name", NAMES)

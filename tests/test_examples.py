@@ -52,3 +52,15 @@ def test_quickstart_asks_three_questions_and_draws_the_answer(tmp_path, capsys, 
         Image.open(tmp_path / "quickstart-receipt.png"),
     ):
         assert drawn.size[0] >= 4 * 140
+
+
+@pytest.mark.slow
+def test_extract_reads_the_receipt_and_doubts_the_blurred_one(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    load(EXAMPLES / "extract.py").main()
+    printed, clean, fields, blurred, doubted = capsys.readouterr().out.splitlines()
+    assert clean.startswith("clean: Receipt(vendor=")
+    assert all(text in clean for text in printed.removeprefix("printed: ").split(", "))
+    assert blurred.startswith("blurred: Receipt(")
+    sure, less_sure = (float(line.rpartition("(")[2].partition(" %")[0]) for line in (fields, doubted))
+    assert sure > less_sure

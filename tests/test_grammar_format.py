@@ -32,7 +32,8 @@ def test_openai_spells_it_and_so_do_we():
     "given",
     [
         5, "json", [], {}, {"type": "xml"}, {"type": "json_schema"}, {"type": "regex"}, {"type": 5},
-        {"type": "choice", "choice": []}, {"type": "choice", "choice": "ab"}, {"type": "choice", "choice": [""]},
+        {"type": "choice", "choice": []}, {"type": "choice", "choice": "ab"},
+        {"type": "choice", "choice": [""]},
         {"type": "choice", "choice": ["a", "a"]}, {"type": "choice", "choice": ["a", 1]},
         {"type": "choice", "choice": ["\ud800"]}, {"type": "choice", "choice": ["a" * 1_000_001]},
         {"type": "json_schema", "json_schema": {"schema": {"const": math.nan}}},

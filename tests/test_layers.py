@@ -38,6 +38,7 @@ ALLOWED = {
     "safetensors": ("weights", "testing"),
     "tqdm": ("progress",),
     "triton": ("ops.int8.triton",),
+    "pandas": ("output.table",),
     "llguidance": ("grammar.guidance",),
     "numpy": ("media", "prompt", "grammar", "output", "testing", "prepare", "pipeline", "engine"),
     "torch": (
@@ -217,7 +218,8 @@ def test_public_names_are_typed_and_documented(path: Path) -> None:
     assert ast.get_docstring(tree), "no module docstring"
     for name, node in public(tree.body):
         assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-        assert ast.get_docstring(node), f"{name} has no docstring"
+        overloads = any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
+        assert overloads or ast.get_docstring(node), f"{name} has no docstring"  # the last one has it
         if not isinstance(node, ast.ClassDef):
             assert not unannotated(node), f"{name}: {unannotated(node)} without a type"
 

@@ -103,6 +103,7 @@ def test_repr_is_short():
     assert len(repr(Table(rows=(("x",) * 90,), header=("long name",) * 90))) < 120
 
 
+@pytest.mark.extras
 def test_pandas_gets_strings():
     pytest.importorskip("pandas")
     frame = Table(rows=(("Coffee", "3.50"),), header=("item", "price")).to_pandas()

@@ -62,6 +62,12 @@ def members(kind: type) -> dict[str, str]:
                 fields[ast.unparse(node.target)] = ast.unparse(node)
             elif isinstance(node, ast.FunctionDef) and (node.name[0] != "_" or node.name in SPOKEN):
                 methods[node.name] = signature(node)
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                name = node.targets[0].id  # a function that is a method too: `choose = choose`
+                if inspect.isfunction(getattr(base, name)):
+                    tree = source_tree(getattr(base, name))
+                    assert isinstance(tree, ast.FunctionDef)
+                    methods[name] = signature(tree)
     return fields | dict(sorted(methods.items()))
 
 

@@ -76,6 +76,15 @@ def test_between_markers_comes_first_and_reasoning_does_not_count(tokenizer):
     assert words.value == "12.50"
 
 
+def test_box_markers_that_were_forbidden_are_left_aside(tokenizer):
+    marker = tokenizer.control("<|begin_of_box|>")
+    ids = tokenizer.encode("12")
+    wanted = TokenLogprob(ids[0], math.log(0.09), top=((marker, math.log(0.9)), (ids[0], math.log(0.09))))
+    logprobs = (wanted, *(TokenLogprob(one, 0.0) for one in ids[1:]))
+    result = Result(text="12", token_ids=tuple(ids), logprobs=logprobs)
+    assert word_field(leaf(number(int)), result, tokenizer, "").confidence == pytest.approx(0.9)
+
+
 def test_a_box_in_the_answer_is_the_fields_and_not_its_words(tokenizer):
     box = Box("", (1, 2, 3, 4), (10, 20, 30, 40))
     pieces = ("Corner Cafe", "<|begin_of_box|>", "[[10,20,30,40]]", "<|end_of_box|>")

@@ -319,6 +319,7 @@ def test_a_json_schema_that_cannot_be_asked_for(schema):
         read_schema(schema)
 
 
+@pytest.mark.extras
 def test_pydantic_models_are_made_without_importing_it_here():
     pydantic = pytest.importorskip("pydantic")
 

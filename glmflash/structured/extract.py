@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
@@ -28,6 +28,7 @@ By = Literal["field", "object"]
 #: What becomes of a field that is needed and could not be read: an error, or None.
 OnProblem = Literal["raise", "none"]
 
+_BEST = 4  # of the likeliest tokens, to find box markers among
 _OURS = ("response_format", "regex", "choice", "tools", "tool_choice", "answer_prefix")
 
 
@@ -48,6 +49,8 @@ def extract(
     on_error: OnProblem = "raise",
     **options: Unpack[Options],
 ) -> Extraction[T]: ...
+
+
 @overload
 def extract(
     self: Asks,
@@ -61,6 +64,8 @@ def extract(
     on_error: OnProblem = "raise",
     **options: Unpack[Options],
 ) -> Extraction[Any]: ...
+
+
 def extract(
     self: Asks,
     image: object,
@@ -95,32 +100,25 @@ def extract(
     """
     _check(by, on_error, options)
     kind = read_schema(schema)
-    picture = encode(
-        self.engine,
-        image,
-        max_image_tokens=options.get("max_image_tokens"),
-        cache_salt=options.get("cache_salt"),
-    )
-    asked = cast(
-        Options, {"temperature": 0.0, **options, "logprobs": options.get("logprobs") or 0, "tools": None}
-    )
-    ask = _by_field if by == "field" else _by_object
-    read, results = ask(self, picture, kind, constrain, instruction, asked)
-    if boxes:
-        read = _with_boxes(self, picture, read, cast(Options, {**options, "logprobs": None}))
+    read, results = _answers(self, image, kind, _Way(by, boxes, constrain, instruction), options)
     if on_error == "raise":
-        for leaf, field in read:
-            if leaf.needed and field.problem is not None:
-                raise ExtractionError(leaf.name, f"the answer {field.problem}; {_REMEDY}", field.text)
-    try:
-        value = assemble(kind, {leaf.path: field for leaf, field in read})
-    except ValueError as error:
-        raise ExtractionError("schema", f"what was read {error}; {_REMEDY}") from error
-    return Extraction(value=value, fields={leaf.name: field for leaf, field in read}, results=tuple(results))
+        _require(read)
+    fields = {leaf.name: field for leaf, field in read}
+    return Extraction(value=_value(kind, read), fields=fields, results=tuple(results))
 
 
 _REMEDY = "make it optional, describe it by a clearer question, or pass on_error='none'"
 _Read = list[tuple[Leaf, Field]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How fields are asked for; see `extract`."""
+
+    by: By
+    boxes: bool
+    constrain: bool
+    instruction: str | None
 
 
 def _check(by: object, on_error: object, options: Mapping[str, object]) -> None:
@@ -133,37 +131,59 @@ def _check(by: object, on_error: object, options: Mapping[str, object]) -> None:
             raise ParameterError(name, "cannot be given to extract: the schema says what an answer is")
 
 
-def _by_field(
-    self: Asks, picture: EncodedImage, kind: Kind, constrain: bool, instruction: str | None, options: Options
+def _answers(
+    self: Asks, image: object, kind: Kind, way: _Way, options: Options
 ) -> tuple[_Read, list[Result]]:
-    wanted = leaves(kind)
+    """Encode the picture, ask, and read the answers."""
+    limit, salt = options.get("max_image_tokens"), options.get("cache_salt")
+    picture = encode(self.engine, image, max_image_tokens=limit, cache_salt=salt)
+    always: Options = {"logprobs": max(options.get("logprobs") or 0, _BEST), "tools": None}
+    asked = cast(Options, {"temperature": 0.0, **options, **always})
+    ask = _by_field if way.by == "field" else _by_object
+    read, results = ask(self, picture, kind, way, asked)
+    return (_with_boxes(self, picture, read, options) if way.boxes else read), results
+
+
+def _by_field(
+    self: Asks, picture: EncodedImage, kind: Kind, way: _Way, options: Options
+) -> tuple[_Read, list[Result]]:
+    wanted, tokenizer = leaves(kind), self.engine.tokenizer
     items = [
-        {"text": leaf.ask(instruction), "images": picture, "response_format": _form(leaf, constrain)}
+        {"text": leaf.ask(way.instruction), "images": picture, "response_format": _form(leaf, way.constrain)}
         for leaf in wanted
     ]
-    results = self.batch(items, progress=False, **{"max_new_tokens": 256, **options})
-    tokenizer = self.engine.tokenizer
-    read = [
-        (leaf, word_field(leaf, result, tokenizer, leaf.question))
-        for leaf, result in zip(wanted, results, strict=True)
-    ]
-    return read, results
+    results = self.batch(items, progress=False, **cast(Options, {"max_new_tokens": 256, **options}))
+    answered = zip(wanted, results, strict=True)
+    return [(leaf, word_field(leaf, one, tokenizer, leaf.question)) for leaf, one in answered], results
 
 
 def _by_object(
-    self: Asks, picture: EncodedImage, kind: Kind, constrain: bool, instruction: str | None, options: Options
+    self: Asks, picture: EncodedImage, kind: Kind, way: _Way, options: Options
 ) -> tuple[_Read, list[Result]]:
     if not kind.parts:
         raise ParameterError("by", "'object' needs a schema with fields; leave it out for a plain type")
     wanted = leaves(kind)
     schema = json.dumps(kind.schema, ensure_ascii=False)
     text = f"Answer with JSON of this schema: {schema}. What does the picture say?"
-    text = text if instruction is None else f"{instruction} {schema}"
-    form = (kind.form if _has_grammar() else {"type": "json_object"}) if constrain else None
-    asked = cast(Options, {**options, "response_format": form})
-    result = self.chat(question(text, images=picture), **asked)
+    text = text if way.instruction is None else f"{way.instruction} {schema}"
+    form = (kind.form if _has_grammar() else {"type": "json_object"}) if way.constrain else None
+    result = self.chat(question(text, images=picture), **cast(Options, {**options, "response_format": form}))
     fields = object_fields(wanted, result, self.engine.tokenizer, text)
     return list(zip(wanted, fields, strict=True)), [result]
+
+
+def _require(read: _Read) -> None:
+    """Raise if a field that has to be there is not."""
+    for leaf, field in read:
+        if leaf.needed and field.problem is not None:
+            raise ExtractionError(leaf.name, f"the answer {field.problem}; {_REMEDY}", field.text)
+
+
+def _value(kind: Kind, read: _Read) -> object:
+    try:
+        return assemble(kind, {leaf.path: field for leaf, field in read})
+    except ValueError as error:
+        raise ExtractionError("schema", f"what was read {error}; {_REMEDY}") from error
 
 
 def _form(leaf: Leaf, constrain: bool) -> Mapping[str, object] | None:
@@ -183,7 +203,7 @@ def _with_boxes(self: Asks, picture: EncodedImage, read: _Read, options: Options
         if field.box is None and field.problem is None and leaf.scalar and field.text
     ]
     things = [f'"{read[number][1].text[:200]}"' for number in places]
-    options = cast(Options, {"temperature": 0.0, "max_new_tokens": 64, **options})
+    options = cast(Options, {"temperature": 0.0, "max_new_tokens": 64, **options, "logprobs": None})
     found = locate_each(self, things, picture, template=LOCATE, options=options)
     boxed = list(read)
     for number, box in zip(places, found, strict=True):

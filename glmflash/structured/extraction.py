@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from glmflash.output.boxes import Box
 from glmflash.output.drawing import draw
 from glmflash.output.result import Result
-from glmflash.structured.extraction_html import to_html
+from glmflash.structured.fields_html import to_html
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class Field:
         text: The words of the answer that it was read from; all of them if it could not be read.
         confidence: How likely the model found these words, 0..1: the product of its own probabilities of
             their tokens and of the token behind them, which says that they end there; before any constraint
-            or sampling parameter. None if nothing was written.
+            or sampling parameter, box markers aside. None if nothing was written.
         box: Where it is in the picture, if the answer says so or was asked.
         question: What was asked.
         problem: Why `value` is None, or the default; None if it was read.

@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from glmflash.output.result import Result
+from glmflash.output.result import Result, TokenLogprob
 from glmflash.prompt.tokenizer import Tokenizer
 
 __all__ = ["Spelling", "spell"]
 
+_BOXES = ("<|begin_of_box|>", "<|end_of_box|>")
 _REVERSIBLE = "surrogateescape"  # half a character at the end is a text too, of as many bytes
 
 
@@ -22,7 +23,7 @@ class Spelling:
     Args:
         text: What they spell, without control tokens.
         ends: Byte of the text at which each token ends; a control token has no bytes.
-        logprobs: Log-probability of each.
+        logprobs: Log-probability of each, box markers aside.
         marked: Characters of `text` that the model set between box markers, as (start, end).
     """
 
@@ -56,7 +57,7 @@ def spell(result: Result, tokenizer: Tokenizer) -> Spelling:
     """Lay an answer's tokens out, those behind the reasoning.
 
     Args:
-        result: Answered with `logprobs`.
+        result: Answered with `logprobs`, a few of the best ones too.
         tokenizer: Whose tokens they are.
     """
     assert result.logprobs is not None
@@ -76,9 +77,16 @@ def spell(result: Result, tokenizer: Tokenizer) -> Spelling:
     return Spelling(
         text=_decode(data),
         ends=tuple(ends),
-        logprobs=tuple(one.logprob for one in result.logprobs[begin:]),
+        logprobs=tuple(_words(one, tokenizer) for one in result.logprobs[begin:]),
         marked=tuple((len(_decode(data[:start])), len(_decode(data[:end]))) for start, end in marked),
     )
+
+
+def _words(one: TokenLogprob, tokenizer: Tokenizer) -> float:
+    """A token's log-probability, box markers aside: a constraint forbids them, and they say nothing."""
+    others = (math.exp(logprob) for token_id, logprob in one.top if token_id != one.token_id
+              and tokenizer.control_name(token_id) in _BOXES)  # fmt: skip
+    return min(0.0, one.logprob - math.log(max(1 - sum(others), 1e-9)))
 
 
 def _decode(data: bytes) -> str:
