@@ -17,6 +17,7 @@ nitpicky = True
 # Names of other projects cannot be looked up offline; our own must resolve.
 nitpick_ignore = [  # what only the engine makes and only it takes, and what any pipeline is
     ("py:class", "glmflash.engine.inputs.Inputs"),
+    ("py:class", "glmflash.engine.live.Live"),
     ("py:class", "glmflash.engine.prefix.Prefix"),
     ("py:class", "glmflash.engine.sequence.Sequence"),
     ("py:class", "glmflash.engine.engine.T"),

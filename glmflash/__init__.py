@@ -51,6 +51,7 @@ from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
 from glmflash.structured import Choices, Extraction
+from glmflash.version import __version__ as __version__
 
 __all__ = [
     "AsyncStream",
@@ -99,8 +100,6 @@ __all__ = [
     "Url",
     "Usage",
 ]
-
-__version__ = "0.1.0"
 
 
 def __dir__() -> list[str]:

@@ -1,14 +1,14 @@
 """Many requests → their results, in order, with a bounded number of them under way."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future
 from contextlib import closing
 from typing import Literal, TypeVar
 
 from glmflash.engine.waiting import result
 from glmflash.errors import ParameterError
-from glmflash.progress import Progress, answered, reporter
+from glmflash.progress import ANSWERED, Progress, reporter, wants_bar
 
 __all__ = ["OnError", "batch", "ordered"]
 
@@ -24,7 +24,12 @@ def __dir__() -> list[str]:
 
 
 def ordered(
-    submit: Callable[[T], Future[R]], requests: Iterable[T], *, prefetch: int, on_error: OnError = "raise"
+    submit: Callable[[T], Future[R]],
+    requests: Iterable[T],
+    *,
+    prefetch: int,
+    on_error: OnError = "raise",
+    progress: Progress = False,
 ) -> Generator[R | Exception, None, None]:
     """Answer requests in order, lazily: the next ones are fetched as results are taken.
 
@@ -37,6 +42,8 @@ def ordered(
         prefetch: Most requests fetched whose results have not been taken yet.
         on_error: "raise", or "return" to get the exception in place of the result. What is no `Exception`,
             such as `KeyboardInterrupt`, is always raised.
+        progress: As for `batch`, but nothing is shown unasked, for whoever takes results one by one may show
+            them. How many requests there are is not known unless they have a length.
 
     Raises:
         ParameterError: If an argument is not as above; at once, not when the first result is asked for.
@@ -54,7 +61,10 @@ def ordered(
         raise ParameterError("prefetch", f"is {prefetch!r:.80}; allowed: a whole number from 1")
     if on_error not in ("raise", "return"):
         raise ParameterError("on_error", f"is {on_error!r:.80}; allowed: 'raise' or 'return'")
-    return _ordered(submit, _several(requests), prefetch, on_error == "return")
+    wants_bar(progress)  # or an error, at once
+    total = len(requests) if isinstance(requests, Sized) else None
+    answers = _ordered(submit, _several(requests), prefetch, on_error == "return")
+    return answers if progress is False else _counted(answers, total, progress)
 
 
 def batch(
@@ -72,22 +82,30 @@ def batch(
         requests: Read to the end before the first is handed in.
         prefetch: As for `ordered`.
         on_error: As for `ordered`.
-        progress: None shows a bar on a terminal, True always, False never; or a function of requests
-            answered and requests in all.
+        progress: None shows a bar where a person watches (a terminal, a notebook), True always, False never;
+            or a function of requests answered and requests in all.
 
     Raises:
         ParameterError: If an argument is not one of those above.
     """
-    report = reporter(progress, line=answered)
     several = list(_several(requests))
-    results: list[R | Exception] = []
-    answers = ordered(submit, several, prefetch=prefetch, on_error=on_error)
+    answers = ordered(submit, several, prefetch=prefetch, on_error=on_error, progress=progress)
     with closing(answers):
-        report(0, len(several))
+        return list(answers)
+
+
+def _counted(
+    answers: Generator[R | Exception, None, None], total: int | None, progress: Progress
+) -> Generator[R | Exception, None, None]:
+    """The same, and how many there were so far is reported."""
+    with closing(answers), reporter(progress, ANSWERED) as report:
+        done = 0
+        report(done, total)
         for answer in answers:
-            results.append(answer)
-            report(len(results), len(several))
-    return results
+            done += 1
+            report(done, total)
+            yield answer
+            del answer
 
 
 def _several(requests: Iterable[T]) -> Iterator[T]:

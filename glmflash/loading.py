@@ -8,7 +8,7 @@ import torch
 from glmflash.engine.engine import Engine
 from glmflash.engine.settings import Settings
 from glmflash.engine.waiting import elsewhere
-from glmflash.progress import Progress
+from glmflash.progress import LOADING, QUANTISING, Progress, reporter
 from glmflash.prompt.tokenizer import Tokenizer
 from glmflash.quant import QuantizationConfig
 from glmflash.weights.load import load_generation, load_model, load_preprocessor
@@ -50,7 +50,8 @@ def load_engine(
     # In a thread that ends, and takes PyTorch's helpers for it along: GNU OpenMP lets threads that wait for
     # work sleep at once as soon as it knows of more threads than processors, and waking them costs more than
     # most operations on a few tokens take. So the engine's thread should be the only one that computes.
-    load = partial(load_model, folder, dtype=dtype, device=device, quantize=quantize, progress=progress)
-    model = elsewhere(load)
+    load = partial(load_model, folder, dtype=dtype, device=device, quantize=quantize)
+    with reporter(progress, QUANTISING if quantize is not None else LOADING) as report:
+        model = elsewhere(partial(load, progress=report))  # an interrupt here wipes the bar
     preprocessor = load_preprocessor(folder, vision=model.config.vision)
     return Engine(model, tokenizer, preprocessor=preprocessor, generation=generation, settings=settings)

@@ -96,7 +96,7 @@ class Pipeline:
             max_waiting: Most requests in line behind them.
             observers: Functions that are told every event; see `glmflash.engine.events`.
             input_policy: Limits on pictures; the default suits strangers' uploads.
-            progress: None shows bars on a terminal, True always, False never; or a function of bytes.
+            progress: None shows bars on a terminal and in a notebook, True always; or a function of bytes.
 
         Raises:
             DownloadError, ConfigError, CheckpointError: If it is not there, or not as it should be.
@@ -188,8 +188,7 @@ class Pipeline:
             InputError: If it cannot be used; a picture's own errors come out of the future.
             QueueFullError: If too many requests are in line.
         """
-        engine = self.engine
-        return engine.submit(prepare.one(item, options, defaults=engine.generation))
+        return (engine := self.engine).submit(prepare.one(item, options, defaults=engine.generation))
 
     def batch(
         self,
@@ -208,8 +207,8 @@ class Pipeline:
             progress: As for `from_pretrained`; a function hears of requests answered and in all.
             options: For items that do not say otherwise.
         """
-        most = self.engine.prefetch
-        return batch(self._asking(options), items, prefetch=most, on_error=on_error, progress=progress)
+        ask, most = self._asking(options), self.engine.prefetch
+        return batch(ask, items, prefetch=most, on_error=on_error, progress=progress)
 
     def map(
         self,
@@ -217,6 +216,7 @@ class Pipeline:
         *,
         on_error: OnError = "raise",
         prefetch: int | None = None,
+        progress: Progress = False,
         **options: Unpack[Options],
     ) -> Iterator[Any]:
         """Ask as many questions as come, lazily: answers are yielded in order while the next are computed.
@@ -225,10 +225,11 @@ class Pipeline:
             items: As for `submit`; may be endless.
             on_error: As for `batch`.
             prefetch: Most items taken whose answers were not; by default twice `max_batch`.
+            progress: As for `batch`; the number in all is None unless `items` has a length.
             options: For items that do not say otherwise.
         """
-        most = self.engine.prefetch if prefetch is None else prefetch
-        return ordered(self._asking(options), items, prefetch=most, on_error=on_error)
+        most, ask = self.engine.prefetch if prefetch is None else prefetch, self._asking(options)
+        return ordered(ask, items, prefetch=most, on_error=on_error, progress=progress)
 
     def session(self, *, system: str | None = None, **options: Unpack[Options]) -> Session:
         """Begin a conversation; each turn computes only what is new. Options are for every question."""
@@ -252,8 +253,7 @@ class Pipeline:
     @property
     def card(self) -> Card | None:
         """What quantisation did to each layer; None if nothing is quantised."""
-        found = card(self.engine.model)
-        return found if found.layers else None
+        return found if (found := card(self.engine.model)).layers else None
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the model, INT8 layers as INT8, with configs, tokenizer and card; `from_pretrained` loads it.

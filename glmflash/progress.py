@@ -1,17 +1,44 @@
 """None, True, False or a function → one function that takes how much is done and how much there is."""
 
 import sys
+import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
 
 from glmflash.errors import ParameterError
+from glmflash.notebook import watched
 
-__all__ = ["Line", "Progress", "answered", "loading", "reporter", "wants_bar"]
+__all__ = ["ANSWERED", "LOADING", "QUANTISING", "Progress", "Report", "Work", "reporter", "wants_bar"]
 
-#: What a caller may ask for.
-Progress = bool | Callable[[int, int], None] | None
-#: Done, in all, and seconds since the first report → the line that is shown.
-Line = Callable[[int, int, float], str]
+#: What a caller may ask for. A function takes how much is done, and how much there is: None if nobody knows.
+Progress = bool | Callable[[int, int], None] | Callable[[int, int | None], None] | None
+#: What the work calls as it gets on.
+Report = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How a bar reads.
+
+    Args:
+        name: What is being done.
+        unit: In what it is counted.
+        scaled: Whether thousands of it have their own names.
+    """
+
+    name: str
+    unit: str
+    scaled: bool = False
+
+
+LOADING, QUANTISING = Work("loading", "B", scaled=True), Work("quantising", "B", scaled=True)
+ANSWERED = Work("answered", " requests")
+
+_PATIENCE = 0.5  # seconds that a bar which nobody asked for waits: what is over by then needs none
 
 
 def __dir__() -> list[str]:
@@ -19,87 +46,88 @@ def __dir__() -> list[str]:
 
 
 def wants_bar(progress: Progress) -> bool:
-    """True asks for a bar, False for none; None means one where a person watches (stderr is a terminal).
+    """True asks for a bar, False for none; None means one where a person watches: a terminal or a notebook.
 
     Raises:
         ParameterError: If `progress` is none of these, and no function.
     """
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise ParameterError("progress", f"is {progress!r:.80}; allowed: None, True, False or a function")
-    return sys.stderr.isatty() if progress is None else progress is True
+    return (watched() or sys.stderr.isatty()) if progress is None else progress is True
 
 
-def loading(done: int, total: int, seconds: float) -> str:  # noqa: ARG001  # as every `Line`
-    """A bar for bytes.
-
-    Example:
-        >>> loading(10**9, 2 * 10**9, 3.0)
-        'loading [###############               ] 1.00 of 2.00 GB'
-    """
-    return f"loading {_bar(done, total)} {done / 1e9:.2f} of {total / 1e9:.2f} GB"
-
-
-def answered(done: int, total: int, seconds: float) -> str:
-    """A bar for requests, with their rate and the time left at that rate.
-
-    Example:
-        >>> answered(12, 40, 4.0)
-        'answered [#########                     ] 12 of 40, 3.0/s, 9 s left'
-    """
-    line = f"answered {_bar(done, total)} {done} of {total}"
-    if not done or seconds <= 0:
-        return line
-    left = round((total - done) * seconds / done)
-    minutes = f"{left // 60} min " if left >= 60 else ""
-    return f"{line}, {done / seconds:.1f}/s, {minutes}{left % 60} s left"
-
-
-def reporter(progress: Progress, *, line: Line = loading) -> Callable[[int, int], None]:
-    """The function to call as work gets done.
+def reporter(progress: Progress, work: Work = LOADING) -> AbstractContextManager[Report]:
+    """The function to call as work gets done. A bar goes away at the end, however the work ends.
 
     Args:
         progress: What the caller asked for.
-        line: How a bar reads.
+        work: How a bar reads.
 
     Raises:
         ParameterError: As `wants_bar`.
 
     Example:
-        >>> reporter(False)(1, 2)
-        >>> reporter(lambda done, total: print(f"{done} of {total}"))(1, 2)
+        >>> with reporter(lambda done, total: print(f"{done} of {total}")) as report:
+        ...     report(1, 2)
         1 of 2
     """
+    bar = wants_bar(progress)
     if callable(progress):
-        return progress
-    return _Bar(line) if wants_bar(progress) else _silent
+        return nullcontext(cast(Report, progress))  # one that takes no None gets none: its work has an end
+    return _drawn(work, _PATIENCE if progress is None else 0.0) if bar else nullcontext(_silent)
 
 
-def _silent(done: int, total: int) -> None:
+@contextmanager
+def _drawn(work: Work, patience: float) -> Iterator[Report]:
+    bar = _Bar(work, patience=patience)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def _silent(done: int, total: int | None) -> None:
     """Report nothing."""
 
 
-def _bar(done: int, total: int) -> str:
-    filled = "#" * (30 * done // max(total, 1))
-    return f"[{filled:<30}]"
-
-
 class _Bar:
-    """A line on stderr, rewritten ten times a second, and cleared at the end."""
+    """A bar of tqdm, drawn once it is worth it; any thread may report."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self._began: float | None = None
-        self._next = 0.0
-        self._width = 0
+    def __init__(self, work: Work, *, patience: float) -> None:
+        self._work = work
+        self._from = time.monotonic() + patience
+        self._bar: Any = None
+        self._closed = False
+        self._lock = threading.Lock()
 
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done < total and now < self._next:
-            return
-        self._began = now if self._began is None else self._began
-        self._next = now + 0.1
-        line = self._line(done, total, now - self._began).ljust(self._width)  # over a longer one
-        self._width = len(line)
-        end = "\r" + " " * len(line) + "\r" if done >= total else ""
-        sys.stderr.write("\r" + line + end)
-        sys.stderr.flush()
+    def __call__(self, done: int, total: int | None) -> None:
+        with self._lock:
+            if self._closed:  # by an interrupt that the work has not heard of
+                return
+            if self._bar is not None:
+                self._bar.update(done - self._bar.n)
+            elif time.monotonic() >= self._from:
+                self._bar = _tqdm()(
+                    desc=self._work.name,
+                    unit=self._work.unit,
+                    unit_scale=self._work.scaled,
+                    initial=done,
+                    total=total,
+                    leave=False,
+                    dynamic_ncols=True,
+                )
+
+    def close(self) -> None:
+        """Wipe it."""
+        with self._lock:
+            self._closed = True
+            if self._bar is not None:
+                self._bar.close()
+
+
+def _tqdm() -> Any:  # noqa: ANN401  # which class it is depends on where we are
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without widgets gets bars of text, and needs no advice
+        from tqdm.auto import tqdm
+    # Without the thread that redraws bars whose work stands still: whoever uses this library starts threads.
+    return type("Bar", (tqdm,), {"monitor_interval": 0})

@@ -246,9 +246,31 @@ def test_a_bar_is_drawn_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not stream.getvalue()  # no terminal
     batch(at_once, range(3), prefetch=1, progress=True)
     assert "answered" in stream.getvalue()
-    assert "3 of 3" in stream.getvalue()
+    assert "0/3" in stream.getvalue()
     with pytest.raises(ParameterError):
         batch(at_once, [], prefetch=1, progress="yes")
+
+
+@pytest.mark.parametrize(("requests", "total"), [("abc", 3), ("", 0)])
+def test_a_lazy_map_reports_too_and_knows_how_many_only_of_what_has_a_length(requests, total) -> None:
+    heard: list[tuple[int, int | None]] = []
+    for items, known in ((list(requests), total), (iter(requests), None)):
+        taken = list(ordered(at_once, items, prefetch=2, progress=lambda *report: heard.append(report)))
+        assert taken == list(requests)
+        assert heard == [(done, known) for done in range(total + 1)]
+        heard.clear()
+
+
+def test_a_map_is_silent_unasked_and_wipes_its_bar_when_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    assert list(ordered(at_once, range(3), prefetch=1)) == [0, 1, 2]
+    assert not stream.getvalue()
+    answers = ordered(at_once, range(9), prefetch=1, progress=True)
+    next(answers)
+    answers.close()
+    assert not stream.getvalue().rpartition("\r")[2]
+    with pytest.raises(ParameterError):  # at once
+        ordered(at_once, [], prefetch=1, progress="yes")
 
 
 def test_results_that_were_taken_are_not_kept() -> None:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+import re
 import threading
 import time
 from math import ceil
@@ -134,6 +135,9 @@ def test_it_prints_as_a_table() -> None:
     assert "&lt;b&gt;" in html
     assert "<b>" not in html
     assert "3.0000" in html
+    assert re.findall(r"title='(\d+ \w+)' style='width: ([\d.]+)%", html) == [
+        ("5 used", "62.500"), ("2 cached", "25.000"), ("1 free", "12.500")
+    ]  # fmt: skip
 
 
 def test_nothing_done_prints_too() -> None:

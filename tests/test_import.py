@@ -47,4 +47,6 @@ def test_import_takes_less_than_two_seconds_beyond_torch(imported: dict[str, obj
 def test_import_loads_no_extra(imported: dict[str, object]) -> None:
     loaded = set(cast("list[str]", imported["modules"]))
     extras = {"transformers", "jinja2", "llguidance", "redis", "prometheus_client", "opentelemetry", "av"}
-    assert not loaded & (extras | {"pypdfium2", "fastapi", "uvicorn", "pydantic", "pandas", "matplotlib"})
+    assert not loaded & (
+        extras | {"IPython", "pypdfium2", "fastapi", "uvicorn", "pydantic", "pandas", "matplotlib"}
+    )

@@ -13,16 +13,17 @@ PACKAGE = Path(glmflash.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ROOMS = ("ops", "media", "prompt", "kv", "quant", "output", "grammar", "model", "weights", "engine")
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "config", "shapes", "fields", "progress"),
-    ("ops",),
-    ("media", "prompt", "kv", "quant", "output", "grammar"),
+    ("errors", "config", "shapes", "fields", "markup", "version"),
+    ("ops", "notebook"),
+    ("media", "prompt", "kv", "quant", "output", "grammar", "progress"),
     ("model",),
     ("weights",),
     ("engine",),
     ("asks", "prepare", "session", "batching", "loading", "plan", "answers", "testing"),
     ("structured", "tools"),
     ("pipeline", "openai", "evaluate"),
-    ("__init__",),
+    ("cli",),
+    ("__init__", "__main__"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Floor 0 reads no library at all, and its files may see one another.
@@ -30,10 +31,12 @@ SIBLINGS = set(FLOORS[0])
 
 # library -> who may import it: a room, or one module of it
 ALLOWED = {
-    "PIL": ("media", "output.boxes"),
+    "IPython": ("notebook",),
+    "PIL": ("media", "output.drawing"),
     "tokenizers": ("prompt.tokenizer", "testing"),
     "huggingface_hub": ("weights.hub",),
     "safetensors": ("weights", "testing"),
+    "tqdm": ("progress",),
     "triton": ("ops.int8.triton",),
     "pandas": ("output.table",),
     "llguidance": ("grammar.guidance",),
@@ -147,6 +150,8 @@ def test_imports_go_down_and_libraries_stay_in_their_rooms(path: Path) -> None:
         ("model.glm", "from glmflash import pipeline"),
         ("config", "import numpy"),
         ("weights.load", "import huggingface_hub"),
+        ("weights.load", "import tqdm.auto"),
+        ("engine.live", "import IPython.display"),
         ("model.glm", "import PIL.Image"),
         ("answers", "import pickle"),
         ("session", "import glmflash.pipeline"),
@@ -164,7 +169,7 @@ def test_a_wrong_import_is_noticed(module: str, source: str) -> None:
         ("fields", "from glmflash.errors import ConfigError"),
         ("media.patches", "import torch\nfrom glmflash.media.pixels import fit"),
         ("pipeline", "from glmflash.engine import sampling\nfrom glmflash import shapes"),
-        ("output.boxes", "from PIL import Image"),
+        ("output.drawing", "from PIL import Image"),
         ("output.result", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from PIL import Image"),
     ],
 )

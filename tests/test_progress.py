@@ -1,11 +1,14 @@
-"""Progress is a function, a bar, or nothing."""
+"""Progress is a function, a bar, or nothing; and a bar is gone when the work is over, however it ended."""
 
 import io
 import sys
+import threading
+import time
 
 import pytest
 
-from glmflash.progress import answered, reporter, wants_bar
+from glmflash.errors import ParameterError
+from glmflash.progress import ANSWERED, LOADING, QUANTISING, reporter, wants_bar
 
 
 class Terminal(io.StringIO):
@@ -13,9 +16,27 @@ class Terminal(io.StringIO):
         return True
 
 
+class Shell:
+    """What IPython's shell is, in a notebook."""
+
+    kernel = object()
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    return terminal
+
+
+def wiped(drawn: str) -> bool:
+    """Whether the cursor is at the beginning of an empty line."""
+    *_, last, end = drawn.split("\r")
+    return not last.strip() and not end
+
+
 def test_a_function_is_called_as_it_is() -> None:
     seen = []
-    reporter(lambda done, total: seen.append((done, total)))(3, 4)
+    with reporter(lambda done, total: seen.append((done, total))) as report:
+        report(3, 4)
     assert seen == [(3, 4)]
 
 
@@ -34,35 +55,85 @@ def test_who_sees_a_bar(monkeypatch, progress, stream, bar) -> None:
     assert wants_bar(progress) is bar
 
 
-def test_the_bar_is_drawn_and_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
-    report = reporter(True)
-    for done in range(5):
-        report(done * 10**9, 4 * 10**9)
-    drawn = stream.getvalue()
-    assert "0.00 of 4.00 GB" in drawn
-    assert "4.00 of 4.00 GB" in drawn
-    assert drawn.endswith(" \r")
-    assert drawn.count("loading") < 5  # not at every tensor
+@pytest.mark.parametrize(("shell", "bar"), [(Shell(), True), (object(), False), (None, False)])
+def test_a_notebook_is_watched_and_ipython_alone_is_not(monkeypatch, shell, bar) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    module = type(sys)("IPython")
+    module.get_ipython = lambda: shell
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    assert wants_bar(None) is bar
+    assert wants_bar(False) is False
+
+
+@pytest.mark.parametrize("wrong", [1, "yes", []])
+def test_nothing_else_is_progress(wrong: object) -> None:
+    with pytest.raises(ParameterError, match="progress: is"), reporter(wrong):
+        pass
+
+
+@pytest.mark.parametrize(("work", "name"), [(LOADING, "loading"), (QUANTISING, "quantising")])
+def test_a_bar_of_bytes_is_drawn_and_wiped(monkeypatch, work, name) -> None:
+    terminal = watch(monkeypatch)
+    with reporter(True, work) as report:
+        for done in range(5):
+            report(done * 10**9, 4 * 10**9)
+    drawn = terminal.getvalue()
+    assert f"{name}:" in drawn
+    assert "/4.00G" in drawn
+    assert drawn.count(name) < 5  # not at every tensor
+    assert wiped(drawn)
+
+
+def test_a_bar_without_an_end_counts(monkeypatch) -> None:
+    terminal = watch(monkeypatch)
+    with reporter(True, ANSWERED) as report:
+        report(0, None)
+        time.sleep(0.11)
+        report(7, None)
+    assert "answered: 7 requests" in terminal.getvalue()
+    assert "%" not in terminal.getvalue()
+    assert wiped(terminal.getvalue())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_whatever_ends_the_work_leaves_the_terminal_clean(monkeypatch, error) -> None:
+    terminal = watch(monkeypatch)
+
+    def work() -> None:
+        with reporter(True) as report:
+            late.append(report)
+            report(1, 2)
+            raise error
+
+    late = []
+    with pytest.raises(error):
+        work()
+    assert wiped(terminal.getvalue())
+    shown = terminal.getvalue()
+    late[0](2, 2)  # a thread that has not heard of the interrupt
+    assert terminal.getvalue() == shown
+
+
+def test_what_is_quick_needs_no_bar_unless_asked_for(monkeypatch) -> None:
+    terminal = watch(monkeypatch)
+    for progress, drawn in ((None, False), (True, True)):
+        with reporter(progress) as report:
+            for done in range(3):
+                report(done, 2)
+        assert ("loading" in terminal.getvalue()) is drawn
+
+
+def test_a_bar_starts_no_thread(monkeypatch) -> None:
+    watch(monkeypatch)
+    before = threading.active_count()
+    with reporter(True) as report:
+        report(1, 2)
+        assert threading.active_count() == before
 
 
 def test_nothing_is_written_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
-    reporter(None)(1, 2)
-    reporter(False)(1, 2)
+    for progress in (None, False):
+        with reporter(progress) as report:
+            report(1, 2)
     assert not stream.getvalue()
-
-
-def test_a_bar_of_requests_covers_the_line_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
-    now = iter((0.0, 100.0, 101.0, 102.0))
-    monkeypatch.setattr("glmflash.progress.time.monotonic", lambda: next(now))
-    report = reporter(True, line=answered)
-    for done in range(4):
-        report(done, 3)
-    drawn = stream.getvalue().split("\r")
-    assert drawn[1].endswith("0 of 3")
-    assert drawn[2].endswith("1 of 3, 0.0/s, 3 min 20 s left")
-    assert drawn[3].rstrip().endswith("2 of 3, 0.0/s, 50 s left")
-    assert len(drawn[2]) == len(drawn[3]) == len(drawn[4]) == len(drawn[5])
-    assert not drawn[5].strip()

@@ -418,7 +418,7 @@ def test_it_shows_itself() -> None:
     assert "&lt;b&gt;bold" in html
     assert "Is &lt;i&gt; fine?" in html
     assert "[picture]" in html
-    assert "f({&quot;a&quot;: &quot;&lt;1&gt;&quot;})" in html
+    assert "f(a=&quot;&lt;1&gt;&quot;)" in html
     assert "<b>" not in html
     assert repr(session.stream("Hi"))
 
@@ -427,3 +427,23 @@ def test_it_shows_itself() -> None:
 def test_a_system_message_is_a_string(wrong: object) -> None:
     with pytest.raises(MessageError, match="system"):
         Model().session(system=wrong)
+
+
+def test_it_shows_its_pictures_as_thumbnails(nano_checkpoint) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (900, 1200, 3), np.uint8)
+    with Pipeline.from_pretrained(nano_checkpoint, device="cpu", progress=False) as pipe:
+        session = pipe.session(system="<script>", max_new_tokens=2)
+        assert "&lt;script&gt;" in session._repr_html_()
+        session.ask("What?", images=picture, max_image_tokens=64)
+        html = session._repr_html_()
+        assert html.count("<img") == 1
+        assert len(html) < 400_000
+        page = pipe.encode(picture, max_image_tokens=64, cache_salt="<script>")
+        session.ask("And this?", images=page, cache_salt="<script>")
+        html = session._repr_html_()
+        assert "1200 × 900 pixels" in html  # an encoded picture is no picture any more
+        assert html.count("<img") == 1
+        assert "<script" not in html
+        assert "1200 × 900 pixels" in page._repr_html_()
+        session.close()
+        assert "nothing" in session._repr_html_()

@@ -15,6 +15,7 @@ from glmflash.engine.sampling import Sampling
 from glmflash.errors import CacheFullError, CheckpointError, ClosedError, InputError, NumericsError
 from glmflash.kv.pool import BlockPool
 from glmflash.kv.store import BlockStore
+from glmflash.markup import box, facts
 from glmflash.prompt.build import Key, build
 from glmflash.prompt.messages import Image, Message
 from glmflash.prompt.template import TemplateStyle, segments
@@ -171,6 +172,16 @@ class EncodedImage:
     def __repr__(self) -> str:
         width, height = self.size
         return f"<EncodedImage: {width} x {height} pixels, {self.num_tokens} tokens, {self.digest[:12]}>"
+
+    def _repr_html_(self) -> str:
+        width, height = self.size
+        rows = [
+            ("picture", f"{width} × {height} pixels"),
+            ("tokens", f"{self.num_tokens} in {self.grid.h} × {self.grid.w} patches"),
+            ("digest", self.digest[:16]),
+        ]
+        rows += [("cache salt", self.cache_salt)] if self.cache_salt is not None else []
+        return box(facts(rows))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an EncodedImage belongs to a pipeline and cannot be pickled; use save and load")

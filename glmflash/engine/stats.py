@@ -4,9 +4,9 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from math import ceil
 
+from glmflash.engine.stats_html import to_html
 from glmflash.kv.pool import PoolStats
 from glmflash.output.result import Result
 
@@ -135,20 +135,7 @@ class Stats:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """The same for a notebook."""
-        facts = "".join(
-            f"<tr><th style='text-align: left'>{escape(name)}</th>"
-            f"<td style='text-align: left'>{escape(text)}</td></tr>"
-            for name, text in self._lines()
-        )
-        head = "".join(f"<th>{name}</th>" for name in ("seconds", "count", *_COLUMNS))
-        body = "".join(
-            f"<tr><th style='text-align: left'>{escape(name)}</th>"
-            + "".join(f"<td>{cell}</td>" for cell in cells)
-            + "</tr>"
-            for name, cells in self._table()
-        )
-        return f"<table>{facts}</table><table><tr>{head}</tr>{body}</table>"
+        return to_html(self._lines(), ("count", *_COLUMNS), self._table(), self.pool)
 
     def _lines(self) -> Iterator[tuple[str, str]]:
         parts = [f"{self.submitted} submitted", f"{self.waiting} waiting", f"{self.running} running"]

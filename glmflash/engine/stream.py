@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self, cast
 
+from glmflash.engine.live import Live
 from glmflash.engine.sequence import Sequence
 from glmflash.engine.waiting import get
 from glmflash.errors import ClosedError
@@ -25,12 +26,13 @@ class Stream:
 
     The engine goes on whether or not anybody iterates, so a slow reader slows nobody. Leaving a `with` block
     early, or letting go of the stream, cancels the rest. Joined, the texts of channel "answer" are
-    `result.text`.
+    `result.text`. A notebook shows the answer as it comes, whether or not anybody iterates.
 
     Args:
         sequence: The request.
         pieces: Where the engine puts what can be shown, and None behind the last.
         check: Raises if the thread that calls must not wait.
+        live: Is told of the same pieces.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class Stream:
         pieces: "SimpleQueue[list[Delta] | None]",
         *,
         check: Callable[[], None] = lambda: None,
+        live: Live | None = None,
     ) -> None:
         self._sequence = sequence
         self._pieces = pieces
         self._check = check
+        self._live = Live() if live is None else live
         self._waiting: deque[Delta] = deque()
         self._ended = False
         self._lock = threading.RLock()
@@ -55,10 +59,15 @@ class Stream:
             hand_in: Takes `on_deltas`, returns the request's sequence.
             check: As above.
         """
-        pieces = SimpleQueue[list[Delta] | None]()
-        sequence = hand_in(on_deltas=pieces.put)
+        pieces, live = SimpleQueue[list[Delta] | None](), Live()
+
+        def hand_on(deltas: list[Delta]) -> None:
+            live.add(deltas)
+            pieces.put(deltas)
+
+        sequence = hand_in(on_deltas=hand_on)
         sequence.future.add_done_callback(lambda _: pieces.put(None))
-        return cls(sequence, pieces, check=check)
+        return cls(sequence, pieces, check=check, live=live)
 
     def __iter__(self) -> Iterator[Delta]:
         return self
@@ -73,6 +82,7 @@ class Stream:
                 deltas = get(self._pieces)
                 if deltas is None:
                     self._ended = True
+                    self._live.settle()
                     _raise(self._sequence)
                 else:
                     self._waiting.extend(deltas)
@@ -94,6 +104,12 @@ class Stream:
 
     def __repr__(self) -> str:
         return _describe(self._sequence)
+
+    def _repr_html_(self) -> str:
+        return self._live.html(self._sequence.future)
+
+    def _ipython_display_(self) -> None:
+        self._live.display(self._sequence.future, repr(self))
 
     def cancel(self) -> None:
         """Stop before the next token; the result has finish_reason "cancelled". Any thread may call this."""
@@ -119,11 +135,15 @@ class AsyncStream:
     Args:
         sequence: The request.
         pieces: Where the engine puts what can be shown, and None behind the last.
+        live: Is told of the same pieces.
     """
 
-    def __init__(self, sequence: Sequence, pieces: "asyncio.Queue[list[Delta] | None]") -> None:
+    def __init__(
+        self, sequence: Sequence, pieces: "asyncio.Queue[list[Delta] | None]", *, live: Live | None = None
+    ) -> None:
         self._sequence = sequence
         self._pieces = pieces
+        self._live = Live() if live is None else live
         self._waiting: deque[Delta] = deque()
         self._ended = False
 
@@ -134,10 +154,11 @@ class AsyncStream:
         Args:
             hand_in: Takes `on_deltas`, returns the request's sequence.
         """
-        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[list[Delta] | None]()
+        loop, pieces, live = asyncio.get_running_loop(), asyncio.Queue[list[Delta] | None](), Live()
         sequence: Sequence | None = None
 
         def hand_on(deltas: list[Delta] | None) -> None:
+            live.add(deltas or [])
             try:
                 loop.call_soon_threadsafe(pieces.put_nowait, deltas)
             except RuntimeError:  # the loop is closed: nobody listens any more
@@ -146,7 +167,7 @@ class AsyncStream:
 
         sequence = hand_in(on_deltas=hand_on)
         sequence.future.add_done_callback(lambda _: hand_on(None))
-        return cls(sequence, pieces)
+        return cls(sequence, pieces, live=live)
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         return self
@@ -159,6 +180,8 @@ class AsyncStream:
             if deltas is None:
                 self._ended = True
                 self._pieces.put_nowait(None)  # for another task that waits
+                if self._live.shown:
+                    await asyncio.to_thread(self._live.settle)
                 _raise(self._sequence)
             else:
                 self._waiting.extend(deltas)
@@ -180,6 +203,12 @@ class AsyncStream:
 
     def __repr__(self) -> str:
         return _describe(self._sequence)
+
+    def _repr_html_(self) -> str:
+        return self._live.html(self._sequence.future)
+
+    def _ipython_display_(self) -> None:
+        self._live.display(self._sequence.future, repr(self))
 
     def cancel(self) -> None:
         """Stop before the next token; the result has finish_reason "cancelled"."""

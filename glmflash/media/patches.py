@@ -30,12 +30,14 @@ class Patches:
         grid: How the N patches lie.
         digest: Hex SHA-256 that names pixels and preprocessing.
         size: (width, height) of the picture as read; boxes are given in these pixels.
+        pixels: The picture as the model sees it, or the first of its frames, if known; for people.
     """
 
     source: Tensor | Callable[[], Tensor]
     grid: Grid
     digest: str
     size: tuple[int, int]
+    pixels: Pixels | None = None
 
     @property
     def rows(self) -> Tensor:
@@ -68,11 +70,13 @@ def still(pixels: Pixels, config: PreprocessorConfig, *, max_image_tokens: int |
     _check(pixels)
     height, width = pixels.shape[:2]
     size = fit(height, width, config=config, max_image_tokens=max_image_tokens)
+    resized = resize(pixels, *size)
     return Patches(
-        source=partial(_rows, [resize(pixels, *size)], config, temporal=1),
+        source=partial(_rows, [resized], config, temporal=1),
         grid=Grid(1, size[0] // config.patch_size, size[1] // config.patch_size),
         digest=digest(pixels, config, size=size),
         size=(width, height),
+        pixels=resized,
     )
 
 
@@ -110,6 +114,7 @@ def clip(
         grid=Grid(len(resized) // temporal, size[0] // config.patch_size, size[1] // config.patch_size),
         digest=digest(frames, config, size=size),
         size=(width, height),
+        pixels=resized[0],
     )
 
 

@@ -12,7 +12,7 @@ from glmflash.config import PreprocessorConfig
 from glmflash.errors import ImageError, ParameterError
 from glmflash.media.arrays import Pixels
 
-__all__ = ["digest", "fit", "resize", "smart_resize"]
+__all__ = ["digest", "fit", "resize", "smart_resize", "thumbnail"]
 
 _MAX_RATIO = 200
 
@@ -180,3 +180,18 @@ def _largest(height: int, width: int, limit: int) -> tuple[int, int]:
     sides = (math.floor(rows), math.ceil(rows)), (math.floor(columns), math.ceil(columns))
     grids = [grid for grid in itertools.product(*sides) if grid[0] * grid[1] <= limit]
     return max(grids, key=lambda grid: (min(grid[0] / rows, grid[1] / columns), -grid[0] * grid[1]))
+
+
+def thumbnail(pixels: Pixels, side: int) -> Image.Image:
+    """A picture whose sides are at most this long, for people to recognise; never larger than it was.
+
+    Shapes:
+        pixels (H, W, 3)
+
+    Example:
+        >>> thumbnail(np.zeros((100, 200, 3), np.uint8), 50).size
+        (50, 25)
+    """
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((side, side))
+    return picture

@@ -1,4 +1,4 @@
-"""An answer's text → boxes in pixels of the picture given, and a picture with them drawn on it."""
+"""An answer's text → boxes in pixels of the picture given."""
 
 import json
 import re
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from glmflash.errors import ImageError
+from glmflash.output.drawing import draw
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image
 
-__all__ = ["Box", "draw", "parse_boxes"]
+__all__ = ["Box", "parse_boxes"]
 
 _NUMBER = r"[-+]?[0-9]{1,6}(?:\.[0-9]{1,6})?"
 _COMMA = r"(?:\s*[,，、]\s*|\s+)"
@@ -28,7 +28,6 @@ _COORDINATES = re.compile(r"(?:b?box|bounding|point|coord|position|location|regi
 _SENTENCE = re.compile(r"[\n。；;！？!?]|\.\s")
 _BULLET = re.compile(r"^\s*(?:[-*•]|[0-9]{1,3}[.)、])\s+")
 _PUNCTUATION = " \t\r\n:：,，、.。;；=-–—→>*`#\"'“”‘’「」[](){}（）【】|"
-_COLOURS = ("#d7263d", "#1b73e8", "#137333", "#b06000", "#8430ce", "#00796b")
 
 
 def __dir__() -> list[str]:
@@ -55,6 +54,10 @@ class Box:
     def is_point(self) -> bool:
         """Whether this is a single point."""
         return self.normalized[:2] == self.normalized[2:]
+
+    def draw(self, image: "Image.Image | np.ndarray", *, font: str | None = None) -> "Image.Image":
+        """Draw this one on a copy of the picture it was found in; see `glmflash.output.draw`."""
+        return draw(image, [self], font=font)
 
 
 def parse_boxes(
@@ -131,89 +134,3 @@ def _unescape(text: str) -> str:
         return str(json.loads(f'"{text}"', strict=False))
     except ValueError:
         return text
-
-
-def draw(
-    image: "Image.Image | np.ndarray", boxes: Sequence[Box], *, font: str | None = None
-) -> "Image.Image":
-    """Draw boxes and their labels on a copy of a picture.
-
-    Args:
-        image: The picture the boxes were found in, or a resized copy: a PIL image, or a uint8 array of
-            shape (H, W), (H, W, 3) or (H, W, 4).
-        boxes: What to draw; a point becomes a dot.
-        font: Path of a TrueType font; Pillow's own, used if not given, has Latin letters only.
-
-    Returns:
-        A new RGB picture, upright if the given one has an EXIF orientation.
-
-    Raises:
-        ImageError: If `image` is neither a PIL image nor such an array.
-    """
-    from PIL import ImageDraw, ImageFont
-
-    canvas = _canvas(image)
-    pen = ImageDraw.Draw(canvas)
-    line = max(2, round(min(canvas.size) / 250))
-    size = max(12, round(min(canvas.size) / 40))
-    typeface = ImageFont.truetype(font, size) if font else ImageFont.load_default(size)
-    for index, box in enumerate(boxes):
-        colour = _COLOURS[index % len(_COLOURS)]
-        left, top, right, bottom = _scaled(box, canvas.size)
-        if box.is_point:
-            pen.ellipse((left - 2 * line, top - 2 * line, left + 2 * line, top + 2 * line), fill=colour)
-        else:
-            pen.rectangle((left, top, right, bottom), outline=colour, width=line)
-        if box.label:
-            _draw_label(pen, box.label, (left, top, bottom), canvas.size, colour, typeface)
-    return canvas
-
-
-def _canvas(image: "Image.Image | np.ndarray") -> "Image.Image":
-    from PIL import Image, ImageOps
-
-    try:
-        if not isinstance(image, Image.Image):
-            return Image.fromarray(image).convert("RGB")
-        return ImageOps.exif_transpose(image).convert("RGB")
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise ImageError(
-            f"draw: cannot draw on a {type(image).__name__} ({type(error).__name__}); give a PIL image or "
-            "a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4)"
-        ) from None
-
-
-def _scaled(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Corners on a canvas of this size, the last pixel included."""
-    (width, height), (left, top, right, bottom) = size, box.normalized
-    return (
-        left * (width - 1) / 1000,
-        top * (height - 1) / 1000,
-        right * (width - 1) / 1000,
-        bottom * (height - 1) / 1000,
-    )
-
-
-def _draw_label(
-    pen: "ImageDraw.ImageDraw",
-    label: str,
-    at: tuple[float, float, float],
-    size: tuple[int, int],
-    colour: str,
-    font: "ImageFont.FreeTypeFont | ImageFont.ImageFont",
-) -> None:
-    """White on the box's colour, above it, else below it, and inside the picture."""
-    from PIL import ImageFont
-
-    left, top, bottom = at
-    label = " ".join(label.split())[:60]
-    if isinstance(font, ImageFont.ImageFont):  # Pillow without FreeType draws Latin-1 only
-        label = label.encode("latin-1", "replace").decode("latin-1")
-    x1, y1, x2, y2 = pen.textbbox((0, 0), label, font=font)
-    pad = max(2.0, (y2 - y1) / 5)
-    width, height = x2 - x1 + 2 * pad, y2 - y1 + 2 * pad
-    x = max(0.0, min(left, size[0] - width))
-    y = top - height if top >= height else min(bottom, size[1] - height)
-    y = max(0.0, y)
-    pen.rectangle((x, y, x + width, y + height), fill=colour)
-    pen.text((x + pad - x1, y + pad - y1), label, fill="white", font=font)

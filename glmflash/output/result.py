@@ -5,11 +5,13 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Literal
 
-from glmflash.output.boxes import Box, draw
+from glmflash.output.boxes import Box
+from glmflash.output.drawing import draw
+from glmflash.output.result_html import to_html
 from glmflash.output.table import Table, parse_tables
+from glmflash.output.view import View, view
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,23 +158,14 @@ class Result:
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
-        return f"<Result {text!r}: {self._summary()}>"
+        return f"<Result {text!r}: {self.summary}>"
 
     def _repr_html_(self) -> str:
-        """The answer for a notebook; everything the model wrote is escaped."""
-        thinking = ""
-        if self.thinking:
-            thinking = f"<details><summary>thinking</summary><pre>{escape(self.thinking)}</pre></details>"
-        calls = "".join(
-            f"<pre>{escape(call.name)}({escape(_json(call.arguments))})</pre>" for call in self.tool_calls
-        )
-        return (
-            f"<div>{thinking}"
-            f"<pre style='white-space: pre-wrap'>{escape(self.text)}</pre>{calls}"
-            f"<small>{escape(self._summary())}</small></div>"
-        )
+        return to_html(self, summary=self.summary)
 
-    def _summary(self) -> str:
+    @property
+    def summary(self) -> str:
+        """How it ended, and what it took, in one line."""
         parts: list[str] = [self.finish_reason]
         parts += [f"boxes: {len(self.boxes)}"] if self.boxes else []
         parts += [f"tool calls: {len(self.tool_calls)}"] if self.tool_calls else []
@@ -184,9 +177,13 @@ class Result:
         """Tables in the answer, in HTML or Markdown; see `glmflash.output.parse_tables`."""
         return parse_tables(self.text)
 
-    def draw(self, image: "Image.Image | np.ndarray") -> "Image.Image":
+    def draw(self, image: "Image.Image | np.ndarray", *, font: str | None = None) -> "Image.Image":
         """Draw the boxes on the picture they were found in; see `glmflash.output.draw`."""
-        return draw(image, self.boxes)
+        return draw(image, self.boxes, font=font)
+
+    def view(self, image: "Image.Image | np.ndarray", *, font: str | None = None) -> View:
+        """The result beside its picture, for a notebook: a result does not keep the picture itself."""
+        return view(self, image, font=font)
 
     def to_openai(
         self,

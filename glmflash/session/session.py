@@ -1,7 +1,6 @@
 """Questions → answers that know what was said before."""
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -10,8 +9,9 @@ from glmflash.engine.stream import Stream
 from glmflash.output.result import Result
 from glmflash.prompt.messages import question
 from glmflash.session.history import Asked, History, Turn
+from glmflash.session.session_html import to_html
 from glmflash.session.stream import SessionStream
-from glmflash.session.words import read, text_of
+from glmflash.session.words import read
 
 __all__ = ["Session"]
 
@@ -143,13 +143,7 @@ class Session:
         return f"<Session: {len(turns)} turn{'' if len(turns) == 1 else 's'}{last}>"
 
     def _repr_html_(self) -> str:
-        """The conversation for a notebook; everything said is escaped."""
-        rows = "".join(
-            f"<tr><th style='text-align: left; vertical-align: top'>{escape(str(message['role']))}</th>"
-            f"<td style='text-align: left; white-space: pre-wrap'>{escape(text_of(message))}</td></tr>"
-            for message in self.messages
-        )
-        return f"<table>{rows}</table>"
+        return to_html(self._history.opening, list(self._history.turns))
 
     def _pose(
         self, asked: Asked, text: str | Sequence[Mapping[str, object]], images: object, options: Options

@@ -58,6 +58,12 @@ class SessionStream:
     def __repr__(self) -> str:
         return repr(self._stream)
 
+    def _repr_html_(self) -> str:
+        return self._stream._repr_html_()
+
+    def _ipython_display_(self) -> None:
+        self._stream._ipython_display_()
+
     def cancel(self) -> None:
         """Stop before the next token; what there is stays. Any thread may call this."""
         self._stream.cancel()

@@ -6,7 +6,7 @@ from typing import Any
 from glmflash.output.result import Result
 from glmflash.prompt.messages import Image, parse
 
-__all__ = ["answer", "copied", "read", "text_of"]
+__all__ = ["answer", "copied", "read"]
 
 
 def __dir__() -> list[str]:
@@ -69,15 +69,3 @@ def copied(message: Mapping[str, object]) -> dict[str, object]:
         return [copy(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
     return {key: copy(value) for key, value in message.items()}
-
-
-def text_of(message: Mapping[str, object]) -> str:
-    """A message for people: its text, its pictures as such, its calls."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else [content or ""]
-    texts = [str(part.get("text", "[picture]")) if isinstance(part, Mapping) else str(part) for part in parts]
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else []:
-        function = call.get("function", call)
-        texts.append(f"{function.get('name')}({function.get('arguments')})")
-    return "\n".join(filter(None, texts))

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from glmflash.output.boxes import Box, draw
+from glmflash.output.boxes import Box
+from glmflash.output.drawing import draw
 from glmflash.output.result import Result
 from glmflash.structured.fields_html import to_html
 

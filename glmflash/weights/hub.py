@@ -36,7 +36,7 @@ def resolve(
         revision: Branch, tag or commit of a hub id. All files are of one commit, even if the branch moves
             meanwhile.
         local_files_only: Use what is on disk, open no connection.
-        progress: False hides the download's bars, True shows them, None shows them on a terminal. A
+        progress: False hides the download's bars, True shows them, None shows them where a person watches. A
             function hides them too; it hears of loading, and of no download.
         config_only: Fetch no weights, only the small files that say what they are.
 

@@ -11,7 +11,7 @@ from glmflash.config import GenerationConfig, ModelConfig, PreprocessorConfig, V
 from glmflash.errors import CheckpointError, ConfigError, ParameterError
 from glmflash.fields import read_json
 from glmflash.model import Glm4v
-from glmflash.progress import Progress, reporter
+from glmflash.progress import LOADING, QUANTISING, Progress, reporter
 from glmflash.quant import QuantizationConfig
 from glmflash.weights.hub import resolve
 from glmflash.weights.jobs import HEAD, choose, jobs
@@ -47,7 +47,7 @@ def load_model(
             float16 for bfloat16 on CUDA cards before Ampere, and float32 for float16 on CPUs. For float16
             weights are multiplied by powers of two where it would overflow; see `weights.rescale`.
         device: Where the weights go; "auto" is CUDA if there is a card, else the CPU.
-        progress: True for a bar, None for one on a terminal, or a function of bytes read and bytes in all.
+        progress: As for `Pipeline.from_pretrained`; a function takes bytes read and bytes in all.
         quantize: "int8" or "w8a8" makes linear layers INT8; see `QuantizationConfig`.
 
     Raises:
@@ -61,18 +61,18 @@ def load_model(
         torch.float32
     """
     wanted = QuantizationConfig.of(quantize)
-    place, report = _device(device), reporter(progress)
-    folder = resolve(folder, local_files_only=True)
+    place, shown = _device(device), reporter(progress, QUANTISING if wanted else LOADING)
+    folder, problems = resolve(folder, local_files_only=True), list[str]()
     config = load_config(folder)
     model = build_on_meta(config)
-    problems: list[str] = []
     source = find(folder, model, problems)
     _raise_all(folder, problems)
     schemes = choose(wanted, source.linear, stored=source.schemes, integer=source.integer)
     named = _dtype(dtype, config.dtype, place, quantized=bool(schemes))
     work = jobs(source.parts, schemes, dtype=named, tied=source.tied)
     how = How(place, kernel=wanted.kernel if wanted else None, manifest=source.manifest)
-    read_into(model, work, how, report, problems)
+    with shown as report:
+        read_into(model, work, how, report, problems)
     _raise_all(folder, problems)
     if source.tied:
         _tie(model, config)
