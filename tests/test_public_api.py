@@ -25,6 +25,7 @@ MODULES = (
     "glmflash.kv",
     "glmflash.media",
     "glmflash.model",
+    "glmflash.openai",
     "glmflash.output",
     "glmflash.prepare",
     "glmflash.prompt",
