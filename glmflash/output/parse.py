@@ -5,7 +5,7 @@ Only control tokens drive the parser. A marker that the model spelled out in pla
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from glmflash.output.result import Channel, Delta, ToolCall
 from glmflash.output.tools import read_call
@@ -201,7 +201,6 @@ class StreamParser:
         if name == "</tool_call>":
             call = read_call(self._call, self._tools)
             self._tool_calls += [call] if call else []
-            deltas = [replace(delta, call=call) for delta in deltas]
             self._channel, self._after_marker = "answer", True
         elif name == "<tool_call>":  # the one before was never closed
             self._call = []

@@ -34,12 +34,10 @@ class Delta:
     Args:
         text: The new characters; never empty, never half a character.
         channel: "answer", "thinking", or "tool_call" (the call as the model spells it).
-        call: The call that is complete with this piece, if one is.
     """
 
     text: str
     channel: Channel = "answer"
-    call: "ToolCall | None" = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
