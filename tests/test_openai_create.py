@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -65,9 +66,7 @@ def pipe():
 def receipt():
     """A receipt as a data URL, and the answer about its total."""
     with pytest.MonkeyPatch.context() as patch:
-        from engine_world import SCRIPTS as folder
-
-        patch.syspath_prepend(folder)
+        patch.syspath_prepend(Path(__file__).parents[1] / "examples" / "tiny")
         import draw
 
         picture, bought = draw.receipt(Random("receipt"), language="en")
@@ -114,6 +113,9 @@ def alike(body):
     for call in body["choices"][0]["message"].get("tool_calls", ()):
         call["id"] = call["id"].replace("chatcmpl-", "").rpartition("_")[2]
     body["usage"].pop("prompt_tokens_details")
+    for entry in (body["choices"][0]["logprobs"] or {}).get("content", ()):
+        for one in (entry, *entry["top_logprobs"]):
+            one["logprob"] = round(one["logprob"], 3)  # a cached prompt rounds otherwise
     return body
 
 
@@ -172,7 +174,8 @@ def test_chunks_joined_are_the_whole_whatever_is_said(pipe, receipt, script):
     assert chunks[-1]["choices"] == []
 
 
-@settings(max_examples=25)
+@pytest.mark.slow
+@settings(max_examples=12)
 @given(st.lists(st.sampled_from([
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>",
     "</arg_value>", "<|begin_of_box|>", "<|end_of_box|>", "rate\n", "days", "7", "\n", "a [[1,2,3,4]] b",
@@ -297,7 +300,7 @@ def test_an_error_amid_the_stream_is_its_last_chunk(pipe):
     told._force, forced = lambda ids, logits: fails(ids, forced(ids, logits)), told._force
     chunks = list(create(told, {"messages": HI, "stream": True}))
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
-    assert chunks[-1]["error"]["code"] == NumericsError.code
+    assert chunks[-1]["error"]["code"] == ParameterError.code
     assert "choices" not in chunks[-1]
     assert asyncio.run(collected(told, {"messages": HI, "stream": True}))[-1] == chunks[-1]
 
@@ -308,11 +311,18 @@ def test_a_deadline(pipe):
     assert error_body(error.value)[0] == 504
 
 
-def idle(pipe):
+def busy(pipe):
+    while not pipe.stats().running:
+        time.sleep(0.005)
+
+
+def cancelled(pipe):
+    """How many requests were cancelled so far, once all have ended."""
     for _ in range(200):
         stats = pipe.stats()
-        if not stats.running and not stats.waiting:
-            return stats
+        ended = stats.answered + sum(stats.failed.values())
+        if ended == stats.submitted and not stats.running:
+            return stats.finished.get("cancelled", 0) + stats.failed.get("cancelled", 0)
         time.sleep(0.01)
     raise AssertionError("a request goes on")
 
@@ -322,14 +332,14 @@ def test_closing_or_dropping_the_chunks_cancels(pipe, begun):
     told = Scripted(pipe, "and " * 300)
     body = {"messages": HI, "stream": True, "max_tokens": 1000}
     for leave in (lambda chunks: chunks.close(), lambda chunks: None):
-        before = idle(pipe).cancelled
+        before = cancelled(pipe)
         chunks = create(told, body)
         if begun:
             next(chunks)
         leave(chunks)
         del chunks
         gc.collect()
-        assert idle(pipe).cancelled == before + 1
+        assert cancelled(pipe) == before + 1
 
 
 def test_cancelling_the_task_cancels_the_request(pipe):
@@ -342,16 +352,15 @@ def test_cancelling_the_task_cancels_the_request(pipe):
                 pass
 
         task = asyncio.create_task(ask())
-        while not pipe.stats().running:
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(busy, pipe)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     for stream in (False, True):
-        before = idle(pipe).cancelled
+        before = cancelled(pipe)
         asyncio.run(leave(stream))
-        assert idle(pipe).cancelled == before + 1
+        assert cancelled(pipe) == before + 1
 
 
 def test_closing_asynchronous_chunks_cancels(pipe):
@@ -362,9 +371,9 @@ def test_closing_asynchronous_chunks_cancels(pipe):
         await anext(chunks)
         await chunks.aclose()
 
-    before = idle(pipe).cancelled
+    before = cancelled(pipe)
     asyncio.run(leave())
-    assert idle(pipe).cancelled == before + 1
+    assert cancelled(pipe) == before + 1
 
 
 @pytest.mark.parametrize(("error", "status", "kind", "param"), [

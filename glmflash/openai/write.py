@@ -60,8 +60,8 @@ class Writer:
 
     def pieces(self, delta: Delta) -> list[Json]:
         """The chunks that a delta makes: before the first, one with the role; for half a tool call, none."""
-        if delta.call is not None:
-            return [*self._opening(), self._chunk({"tool_calls": [self._call(delta.call)]})]
+        if delta.tool_call is not None:
+            return [*self._opening(), self._chunk({"tool_calls": [self._call(delta.tool_call)]})]
         if delta.channel == "tool_call":
             return self._opening()
         self._thought |= delta.channel == "thinking"
