@@ -14,6 +14,7 @@ from glmflash.errors import (
     ParameterError,
     QueueFullError,
 )
+from glmflash.openai.write import Json
 
 __all__ = ["error_body"]
 
@@ -35,7 +36,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def error_body(error: BaseException) -> tuple[int, dict[str, object]]:
+def error_body(error: BaseException) -> tuple[int, Json]:
     """Say what went wrong as OpenAI's servers would.
 
     An error of ours says what was given, what is allowed and what to do. Any other may hold anything, so it
@@ -61,7 +62,7 @@ def error_body(error: BaseException) -> tuple[int, dict[str, object]]:
     return status, _body(str(error), status, code, _param(error))
 
 
-def _body(message: str, status: int, code: str, param: str | None = None) -> dict[str, object]:
+def _body(message: str, status: int, code: str, param: str | None = None) -> Json:
     kind = _TYPES.get(status, "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
