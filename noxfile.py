@@ -49,6 +49,7 @@ def lint(session: nox.Session) -> None:
 def typecheck(session: nox.Session) -> None:
     """Mypy, strict."""
     install(session, "typecheck", "nox")
+    pip(session, "--editable", ".[serve]")  # examples/serve.py is checked too
     session.run("mypy")
 
 
@@ -77,6 +78,14 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def extras(session: nox.Session) -> None:
+    """What needs optional packages, a socket of this machine, or a browser (skipped where there is none)."""
+    install(session, "extras")
+    pip(session, "--editable", ".[grammar,serve]")
+    session.run("pytest", "-m", "extras", *(session.posargs or ["tests"]), env=ONE_THREAD)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the pages with every warning an error, and run what they show."""
     install(session, "docs", "test")
@@ -86,9 +95,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """Run every script of examples/ on the embedded checkpoint."""
+    """Run every script of examples/ on the embedded checkpoint; `extras` runs the server."""
     install(session)
     for script in sorted(Path("examples").glob("*.py")):
+        if script.stem == "serve":
+            continue
         session.run("python", str(script), *session.posargs)
 
 

@@ -46,7 +46,7 @@ def error_body(error: BaseException) -> tuple[int, Json]:
         error: Whatever was raised.
 
     Returns:
-        The HTTP status, and `{"error": {"message", "type", "param", "code"}}`.
+        The HTTP status, and an object whose `error` has message, type, param and code.
 
     Example:
         >>> status, body = error_body(ParameterError("seed", "is -1; allowed: a whole number from 0"))
