@@ -71,18 +71,17 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
-def soak(session: nox.Session) -> None:
-    """Thousands of requests and conversations: what takes minutes to go wrong."""
-    install(session, "test")
-    session.run("pytest", "-m", "soak", *(session.posargs or ["tests"]), env=ONE_THREAD)
+def extras(session: nox.Session) -> None:
+    """What needs an optional extra, with all of them there."""
+    install(session, "extras")
+    session.run("pytest", "-m", "extras", *(session.posargs or ["tests"]), env=ONE_THREAD)
 
 
 @nox.session
-def extras(session: nox.Session) -> None:
-    """What needs optional packages, a socket of this machine, or a browser (skipped where there is none)."""
+def soak(session: nox.Session) -> None:
+    """Thousands of requests and conversations: what takes minutes to go wrong."""
     install(session, "extras")
-    pip(session, "--editable", ".[grammar,serve]")
-    session.run("pytest", "-m", "extras", *(session.posargs or ["tests"]), env=ONE_THREAD)
+    session.run("pytest", "-m", "soak", *(session.posargs or ["tests"]), env=ONE_THREAD)
 
 
 @nox.session
@@ -105,9 +104,9 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the network, the engine, then INT8, beside transformers, as JSON."""
-    install(session, "parity")
-    for script in ("bench.py", "engine.py", "int8.py"):
+    """Measure the network, the engine, INT8 beside transformers, then formats of answers, as JSON."""
+    install(session, "parity", "extras")
+    for script in ("bench.py", "engine.py", "int8.py", "guided.py"):
         session.run("python", f"tests/bench/{script}", *session.posargs)
 
 

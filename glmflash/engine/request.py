@@ -153,9 +153,9 @@ def _check(name: str, value: object, kind: type | UnionType, allowed: str) -> No
         raise ParameterError(name, f"is a {type(value).__name__}; allowed: {allowed}")
 
 
-def _name(tool: Mapping[str, object]) -> str:
+def _name(tool: object) -> str:
     """The name of a tool, with or without OpenAI's wrapping; nothing if it has none."""
-    function = tool.get("function", tool)
+    function = tool.get("function", tool) if isinstance(tool, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     return name if isinstance(name, str) else ""
 

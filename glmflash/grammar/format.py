@@ -1,9 +1,9 @@
-"""What an answer has to look like, as OpenAI's `response_format` or in our own words → a frozen, checked value."""
+"""What an answer has to look like, as OpenAI's `response_format` says it → a frozen, checked value."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NoReturn, get_args
+from typing import Literal, get_args
 
 from glmflash.errors import ParameterError
 from glmflash.grammar import guidance
@@ -45,13 +45,13 @@ class ResponseFormat:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            _refuse("is of no known kind")
+            raise _refusal("is of no known kind")
         if self.kind == "choice":
             _check_choices(self.rule)
         elif not isinstance(self.rule, str):
-            _refuse(f"has a {self.kind} that is a {type(self.rule).__name__}", "allowed: a string")
+            raise _refusal(f"has a {self.kind} that is a {type(self.rule).__name__}", "allowed: a string")
         elif len(self.rule) > _MOST_CHARACTERS:
-            _refuse(f"has {len(self.rule):,} characters", f"allowed: at most {_MOST_CHARACTERS:,}")
+            raise _refusal(f"has {len(self.rule):,} characters", f"allowed: at most {_MOST_CHARACTERS:,}")
         elif self.kind != "json_object":
             guidance.check(self.kind, self.rule)
 
@@ -82,18 +82,19 @@ class ResponseFormat:
             case {"type": "choice", "choice": choices}:
                 return cls.choices(choices)
             case {"type": str(kind)}:
-                _refuse(f"of type {kind[:40]!r} is not understood, or lacks a part")
-        _refuse(f"is a {type(value).__name__}")
+                raise _refusal(f"of type {kind[:40]!r} is not understood, or lacks a part")
+            case _:
+                raise _refusal(f"is a {type(value).__name__}")
 
     @classmethod
     def schema(cls, schema: object) -> "ResponseFormat":
         """JSON that a schema allows; the schema as an object."""
         try:
-            return cls("json_schema", json.dumps(schema, ensure_ascii=False, allow_nan=False))
+            text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
-            if isinstance(error, ParameterError):
-                raise
-            _refuse(f"has a schema that is no JSON ({type(error).__name__})", "give plain dicts and lists")
+            problem = f"has a schema that is no JSON ({type(error).__name__})"
+            raise _refusal(problem, "give plain dicts and lists") from None
+        return cls("json_schema", text)
 
     @classmethod
     def choices(cls, choices: object) -> "ResponseFormat":
@@ -105,14 +106,14 @@ class ResponseFormat:
 def _check_choices(choices: object) -> None:
     allowed = f"allowed: a list of 1 to {_MOST_CHOICES:,} different strings, none empty"
     if not isinstance(choices, tuple) or not 0 < len(choices) <= _MOST_CHOICES:
-        _refuse("has no usable list of choices", allowed)
+        raise _refusal("has no usable list of choices", allowed)
     if not all(isinstance(one, str) and one for one in choices) or len(set(choices)) < len(choices):
-        _refuse("has a choice that is empty, there twice, or no string", allowed)
+        raise _refusal("has a choice that is empty, there twice, or no string", allowed)
     if sum(map(len, choices)) > _MOST_CHARACTERS:
-        _refuse("has too many characters in its choices", f"allowed: {_MOST_CHARACTERS:,} in all")
+        raise _refusal("has too many characters in its choices", f"allowed: {_MOST_CHARACTERS:,} in all")
     if any("\ud800" <= character <= "\udfff" for one in choices for character in one):
-        _refuse("has a choice with half of a surrogate pair", "allowed: valid Unicode")
+        raise _refusal("has a choice with half of a surrogate pair", "allowed: valid Unicode")
 
 
-def _refuse(problem: str, allowed: str = f"allowed: {_FORMS}") -> NoReturn:
-    raise ParameterError("response_format", f"{problem}; {allowed}")
+def _refusal(problem: str, allowed: str = f"allowed: {_FORMS}") -> ParameterError:
+    return ParameterError("response_format", f"{problem}; {allowed}")

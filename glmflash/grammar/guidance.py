@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Guidance", "Matched", "check"]
 
 #: Between two parts of a JSON text. Without an end, a model can indent for ever.
-_BLANK = r"[\x20\x0A\x0D\x09]{1,64}"
+_BLANK = r"[\x20\x0A\x0D\x09]{1,32}"
 
 
 def __dir__() -> list[str]:
@@ -130,7 +130,7 @@ class _Tokens:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.eos_token_id = min(vocabulary.eos)
         self.bos_token_id = None
-        self.tokens = [piece if piece else f"<{i}>".encode() for i, piece in enumerate(vocabulary.pieces)]
+        self.tokens = [piece or f"<{i}>".encode() for i, piece in enumerate(vocabulary.pieces)]
         self.special_token_ids = [i for i, piece in enumerate(vocabulary.pieces) if not piece]
         self._encode = vocabulary.encode
 

@@ -1,4 +1,4 @@
-"""What a rule for texts is once it is made for a vocabulary: a way to begin, and which token may come next."""
+"""What a rule for texts becomes for one vocabulary: a way to begin, and which token may come next."""
 
 from typing import Protocol
 

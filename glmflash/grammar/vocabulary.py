@@ -1,4 +1,4 @@
-"""The bytes of each token → what grammars ask of a vocabulary: ends, tokens by their bytes, all bytes in a row."""
+"""The bytes of each token → what grammars ask of a vocabulary: ends, tokens by bytes, all bytes in a row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
