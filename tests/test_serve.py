@@ -174,7 +174,7 @@ def test_json_by_schema(client, receipts):
     schema = {"type": "object", "properties": {"total": total},
               "required": ["total"], "additionalProperties": False}  # fmt: skip
     answer = client.chat.completions.create(
-        model="glmflash", messages=about(receipts[0][1]), max_tokens=100,
+        model="glmflash", messages=about(receipts[0][1]), max_tokens=300,
         response_format={"type": "json_schema", "json_schema": {"name": "receipt", "schema": schema}},
     )  # fmt: skip
     value = json.loads(answer.choices[0].message.content)

@@ -10,7 +10,7 @@ from glmflash import DataUrl, FetchError, MessageError, ParameterError
 from glmflash.openai import error_body
 from glmflash.openai.body import _KNOWN, read
 
-pytestmark = pytest.mark.property
+pytestmark = [pytest.mark.property, pytest.mark.slow]
 
 WORDS = st.sampled_from(
     "type text image image_url url video video_url path file role user assistant tool system content"
