@@ -30,7 +30,7 @@ pytestmark = [
 ]
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1000,720"
+    " --disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1000,750"
 ).split()
 DROP = """
 const [data, name] = arguments, bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));
