@@ -28,6 +28,7 @@ nitpick_ignore = [  # what only the engine makes and only it takes, and what any
     ("py:class", "glmflash.plan.job.Job"),
     ("py:class", "glmflash.structured.extraction.T"),
     ("py:obj", "glmflash.structured.extraction.T"),
+    ("py:class", "glmflash.asks.Asks"),
 ]
 nitpick_ignore_regex = [("py:.*", r"(?!glmflash\.).*")]
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol, Unpack
 
 from glmflash.engine.engine import Engine
 from glmflash.engine.request import Options, Request
+from glmflash.engine.stream import AsyncStream, Stream
 from glmflash.output.result import Result
 from glmflash.progress import Progress
 
@@ -28,6 +29,16 @@ class Asks(Protocol):
 
     def chat(self, messages: Sequence[Mapping[str, object]], **options: Unpack[Options]) -> Result:
         """See `Pipeline.chat`."""
+
+    def stream(
+        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
+    ) -> Stream:
+        """See `Pipeline.stream`."""
+
+    def astream(
+        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
+    ) -> AsyncStream:
+        """See `Pipeline.astream`."""
 
     def submit(self, item: Item, **options: Unpack[Options]) -> Future[Result]:
         """See `Pipeline.submit`."""

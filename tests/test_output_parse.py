@@ -145,3 +145,13 @@ def test_truncate_keeps_the_first_characters_of_the_answer(
     parser.truncate(keep)
     assert parser.finish() == []
     assert parser.parsed() == Parsed(text, "t", (), raw, marked)
+
+
+def test_the_piece_that_ends_a_call_brings_it() -> None:
+    parser = StreamParser()
+    deltas = parser.push("One.", "<tool_call>") + parser.push("g\n", "</tool_call>")
+    deltas += parser.push("\n", "<tool_call>") + parser.push("\n", "</tool_call>")  # it has no name
+    deltas += parser.push("\n", "<tool_call>") + parser.push("h\n", "<arg_key>") + parser.finish()
+    assert [delta.tool_call for delta in deltas if delta.tool_call] == [ToolCall("g", {})]
+    assert deltas[3] == Delta("</tool_call>", "tool_call", ToolCall("g", {}))
+    assert parser.parsed().tool_calls == (ToolCall("g", {}),)

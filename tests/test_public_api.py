@@ -25,6 +25,7 @@ MODULES = (
     "glmflash.kv",
     "glmflash.media",
     "glmflash.model",
+    "glmflash.openai",
     "glmflash.output",
     "glmflash.prepare",
     "glmflash.prompt",
@@ -40,13 +41,13 @@ def source_tree(thing: type | FunctionType) -> ast.stmt:
     return ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
 
 
-def signature(node: ast.FunctionDef) -> str:
+def signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """Parameters and result, as written."""
     decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
     returns = ast.unparse(node.returns) if node.returns else ""
     if "property" in decorators:
         return f"{node.name}: {returns}"
-    kind = "".join(f"@{name} " for name in decorators)
+    kind = "".join(f"@{name} " for name in decorators) + "async " * isinstance(node, ast.AsyncFunctionDef)
     return f"{kind}{node.name}({ast.unparse(node.args)}) -> {returns}"
 
 
@@ -81,7 +82,7 @@ def describe(name: str, thing: object) -> Iterator[str]:
         yield from (f"  {line}" for key, line in members(thing).items() if key != "code")
     elif inspect.isfunction(thing):
         tree = source_tree(thing)
-        assert isinstance(tree, ast.FunctionDef)
+        assert isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef))
         yield f"def {signature(tree)}"
     else:
         yield f"value {name}"

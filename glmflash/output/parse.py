@@ -81,10 +81,10 @@ class StreamParser:
 
     Example:
         >>> parser = StreamParser(thinking=True)
-        >>> parser.push("", "<think>") + parser.push("Two", None) + parser.push(" two.\n", "</think>")
-        [Delta(text='Two', channel='thinking'), Delta(text=' two.', channel='thinking')]
-        >>> parser.push("\nIt is ", "<|begin_of_box|>") + parser.push("4", "<|end_of_box|>")
-        [Delta(text='It is ', channel='answer'), Delta(text='4', channel='answer')]
+        >>> deltas = parser.push("", "<think>") + parser.push("Two") + parser.push(" two.\n", "</think>")
+        >>> deltas += parser.push("\nIt is ", "<|begin_of_box|>") + parser.push("4", "<|end_of_box|>")
+        >>> [(delta.text, delta.channel) for delta in deltas]
+        [('Two', 'thinking'), (' two.', 'thinking'), ('It is ', 'answer'), ('4', 'answer')]
         >>> parser.parsed().text
         'It is 4'
     """
@@ -93,7 +93,7 @@ class StreamParser:
         self._tools = tuple(tools)
         self._channel: Channel = "answer"
         self._pieces: list[tuple[str, Channel | None]] = []  # all text in order; None: only in `raw`
-        self._held = ""  # waits: a marker may follow that it belongs to
+        self._held: list[str] = []  # waits: a marker may follow that it belongs to
         self._opening = thinking  # nothing but blank text so far, and `<think>` may come
         self._after_marker = False  # newlines here belong to the marker just seen
         self._thought = False
@@ -112,12 +112,11 @@ class StreamParser:
 
     def finish(self) -> list[Delta]:
         """End the text; returns what was still waiting."""
-        held, self._held = self._held, ""
-        return self._show(held)
+        return self._show(self._release())
 
     def truncate(self, keep: int) -> None:
         """Forget all but the first `keep` characters of the answer, and what came after them."""
-        self._held = ""
+        self._held = []
         for index, (text, channel) in enumerate(self._pieces):
             if channel == "answer" and len(text) > keep:
                 self._pieces[index:] = [(text[:keep], channel)] if keep else []
@@ -145,15 +144,19 @@ class StreamParser:
     def _join(self, channel: Channel) -> str:
         return "".join(text for text, where in self._pieces if where == channel)
 
-    def _show(self, text: str) -> list[Delta]:
+    def _show(self, text: str, call: ToolCall | None = None) -> list[Delta]:
         if not text:
             return []
         self._pieces.append((text, self._channel))
-        return [Delta(text, self._channel)]
+        return [Delta(text, self._channel, call)]
 
     def _hide(self, text: str) -> None:
         if text:
             self._pieces.append((text, None))
+
+    def _release(self) -> str:
+        held, self._held = "".join(self._held), []
+        return held
 
     def _text(self, text: str) -> list[Delta]:
         if self._channel == "tool_call":
@@ -163,13 +166,14 @@ class StreamParser:
             rest = text.lstrip("\n")
             self._hide(text[: len(text) - len(rest)])
             self._after_marker, text = not rest, rest
-        text = self._held + text
         if self._opening:
             self._opening = not text.strip()
         waits = self._channel == "thinking" or bool(self._tools)
         ready = "" if self._opening else text.rstrip("\n") if waits else text
-        self._held = text[len(ready) :]
-        return self._show(ready)
+        rest = text[len(ready) :]
+        shown = self._show(self._release() + ready) if ready else []
+        self._held += [rest] if rest else []
+        return shown
 
     def _control(self, name: str) -> list[Delta]:
         if self._channel == "tool_call":
@@ -180,8 +184,7 @@ class StreamParser:
             deltas = self.finish()
             self._hide(name)
         else:
-            held, self._held = self._held, ""
-            self._hide(held)
+            self._hide(self._release())
             self._enter(channel, name, deltas)
         self._opening = False
         return deltas
@@ -197,15 +200,17 @@ class StreamParser:
             self._hide(name)
 
     def _control_in_call(self, name: str) -> list[Delta]:
-        deltas = self._show(name)
+        call = None
         if name == "</tool_call>":
             call = read_call(self._call, self._tools)
             self._tool_calls += [call] if call else []
-            self._channel, self._after_marker = "answer", True
         elif name == "<tool_call>":  # the one before was never closed
             self._call = []
         else:
             self._call.append((name, True))
+        deltas = self._show(name, call)
+        if name == "</tool_call>":
+            self._channel, self._after_marker = "answer", True
         return deltas
 
 

@@ -31,19 +31,6 @@ def __dir__() -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of streamed text.
-
-    Args:
-        text: The new characters; never empty, never half a character.
-        channel: "answer", "thinking", or "tool_call" (the call as the model spells it).
-    """
-
-    text: str
-    channel: Channel = "answer"
-
-
-@dataclass(frozen=True, slots=True)
 class ToolCall:
     """A function that the model asks the caller to run.
 
@@ -54,6 +41,21 @@ class ToolCall:
 
     name: str
     arguments: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of streamed text.
+
+    Args:
+        text: The new characters; never empty, never half a character.
+        channel: "answer", "thinking", or "tool_call" (the call as the model spells it).
+        tool_call: The call that ends with this piece, if one does; all of them are `Result.tool_calls`.
+    """
+
+    text: str
+    channel: Channel = "answer"
+    tool_call: ToolCall | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ _PYTHON = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
+_LEVELS = 100  # of nesting; deeper ones exhaust the stack of whoever walks them later
 _WORDS = {"True": "true", "False": "false", "None": "null", "(": "[", ")": "]"}
 
 
@@ -44,8 +45,7 @@ def read_call(
         ToolCall(name='f', arguments={'n': [1, 2]})
     """
     fields = list(_fields(events))
-    lines = fields[0][1].split("\n", 1) if fields and fields[0][0] == "name" else [""]
-    name = lines[0].strip()
+    name = fields[0][1].lstrip().split("\n", 1)[0].strip()
     if not name:
         return None
     schemas = _schemas(name, tools)
@@ -62,16 +62,16 @@ def read_call(
 
 def _fields(events: Sequence[tuple[str, bool]]) -> Iterator[tuple[str, str]]:
     """Join text by the control token that opened it; text outside any is dropped, save the name."""
-    kind, text = "name", ""
+    kind, text = "name", list[str]()
     for piece, is_control in events:
         if not is_control:
-            text += piece
+            text.append(piece)
         elif piece in ("<arg_key>", "<arg_value>", "</arg_key>", "</arg_value>"):
             if kind:
-                yield kind, text.lstrip() if kind == "name" else text
-            kind, text = ("", "") if piece.startswith("</") else (piece, "")
+                yield kind, "".join(text)
+            kind, text = "" if piece.startswith("</") else piece, []
     if kind == "name":
-        yield kind, text.lstrip()
+        yield kind, "".join(text)
 
 
 def _schemas(name: str, tools: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
@@ -110,8 +110,22 @@ def _value(text: str, types: set[str]) -> object:
             json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             continue
-        return value
+        if not _deep(value):
+            return value
     return text
+
+
+def _deep(value: object) -> bool:
+    """Whether lists and objects lie more than `_LEVELS` deep in each other."""
+    layer = [value]
+    for _ in range(_LEVELS):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(inner, (dict, list)) for inner in layer)
 
 
 def _as_json(match: re.Match[str]) -> str:

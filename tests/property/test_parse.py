@@ -66,6 +66,7 @@ def test_the_stream_joined_is_the_result(events: list[Event], thinking: bool, to
     assert all(delta.text for delta in deltas)
     assert joined(deltas, "answer") == parsed.text
     assert joined(deltas, "thinking") == (parsed.thinking or "")
+    assert tuple(delta.tool_call for delta in deltas if delta.tool_call) == parsed.tool_calls
 
 
 @given(documents, st.booleans(), st.booleans())

@@ -1,0 +1,145 @@
+"""Messages out of a request body → the same, built anew: whatever names a picture is a data URL, or refused.
+
+The one way in. Who sends a body is not whose machine this is, so nothing in one may name a file or an address
+here: a message is copied key by key, and the only source of a picture ever made is a `DataUrl`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from glmflash.errors import FetchError, MessageError
+from glmflash.media.sources import DataUrl
+
+__all__ = ["chat", "picture", "question"]
+
+_KEPT = ("role", "tool_calls", "reasoning_content")
+# What clients send back with an answer, or beside a message, and the prompt has no place for.
+_IGNORED = ("name", "tool_call_id", "refusal", "annotations", "boxes")
+_DETAILS = (None, "auto", "low", "high", "original")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def chat(messages: object) -> list[dict[str, object]]:
+    """Copy the messages of a body.
+
+    Args:
+        messages: A list of objects with `role` and `content`. Content is a string, or a list of parts
+            "text" and "image_url"; pictures may stand wherever the template has a place for them.
+
+    Raises:
+        MessageError: If something in it is unknown, malformed, or names a file.
+        FetchError: If a picture is somewhere on the network.
+
+    Example:
+        >>> chat([{"role": "user", "content": [
+        ...     {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]}])
+        [{'role': 'user', 'content': [{'type': 'image', 'image': DataUrl()}]}]
+    """
+    if not isinstance(messages, list):
+        raise MessageError(f"messages is {_kind(messages)}; allowed: a list of objects")
+    return [_message(message, f"messages[{i}]") for i, message in enumerate(messages)]
+
+
+def question(prompt: object, image: object) -> list[dict[str, object]]:
+    """The messages that a plain body stands for: a prompt, and a picture before it.
+
+    Args:
+        prompt: The question.
+        image: A data URL, the bare base64 of a picture's bytes, or None.
+
+    Raises:
+        MessageError: If the prompt is no string, or the picture neither.
+        FetchError: If the picture is somewhere on the network.
+    """
+    if not isinstance(prompt, str):
+        raise MessageError(f"prompt is {_kind(prompt)}; allowed: a string")
+    content: list[object] = [{"type": "text", "text": prompt}]
+    if image is not None:
+        # A colon is in every URL and in no base64. What a picture is, its bytes say, not its media type.
+        bare = isinstance(image, str) and ":" not in image
+        source = picture(f"data:image/*;base64,{image}" if bare else image, "image")
+        content.insert(0, {"type": "image", "image": source})
+    return [{"role": "user", "content": content}]
+
+
+def picture(url: object, where: str) -> DataUrl:
+    """The only source that a body can give.
+
+    Raises:
+        FetchError: If it is an address on the network.
+        MessageError: If it is anything else than a data URL: a path, a file, an object.
+
+    Example:
+        >>> picture("file:///etc/passwd", "image")
+        Traceback (most recent call last):
+        glmflash.errors.MessageError: image is no data URL; allowed: 'data:image/...;base64,...'
+    """
+    if not isinstance(url, str):
+        _refuse(where, _kind(url), "a string 'data:image/...;base64,...'")
+    if url[:5].lower() == "data:":
+        return DataUrl(url)
+    if url[:8].lower().startswith(("http:", "https:")):
+        raise FetchError(
+            f"{where} is an address on the network, and nothing is fetched for a body;"
+            " send the picture itself: 'data:image/...;base64,...'"
+        )
+    return _refuse(where, "no data URL", "'data:image/...;base64,...'")
+
+
+def _message(message: object, where: str) -> dict[str, object]:
+    if not isinstance(message, Mapping):
+        raise MessageError(f"{where} is {_kind(message)}; allowed: an object with role and content")
+    _check_keys(message, (*_KEPT, *_IGNORED, "content"), where)
+    copy = {key: message[key] for key in _KEPT if message.get(key) is not None}
+    content = message.get("content")
+    if isinstance(content, list):
+        content = [_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
+    elif not isinstance(content, str | None):
+        _refuse(f"{where}.content", _kind(content), "a string or a list of parts")
+    return copy | {"content": content}
+
+
+def _part(part: object, where: str) -> dict[str, object]:
+    if not isinstance(part, Mapping):
+        raise MessageError(f"{where} is {_kind(part)}; allowed: an object such as {{'type': 'text', ...}}")
+    match part.get("type"):
+        case "text":
+            _check_keys(part, ("type", "text"), where)
+            text = part.get("text")
+            if not isinstance(text, str):
+                _refuse(f"{where}.text", _kind(text), "a string")
+            return {"type": "text", "text": text}
+        case "image_url":
+            _check_keys(part, ("type", "image_url"), where)
+            return {"type": "image", "image": _image_url(part.get("image_url"), f"{where}.image_url")}
+    return _refuse(f"{where}.type", _kind(part.get("type")), "text, image_url")
+
+
+def _image_url(value: object, where: str) -> DataUrl:
+    if not isinstance(value, Mapping):
+        return picture(value, where)
+    _check_keys(value, ("url", "detail"), where)
+    detail = value.get("detail")
+    if detail not in _DETAILS:
+        _refuse(f"{where}.detail", _kind(detail), "auto, low, high, or nothing; it makes no difference")
+    return picture(value.get("url"), f"{where}.url")
+
+
+def _check_keys(value: Mapping[object, object], allowed: Sequence[str], where: str) -> None:
+    for key in value:
+        if key not in allowed and value[key] is not None:
+            raise MessageError(f"{where} has a field {_kind(key)} too many; allowed: {', '.join(allowed)}")
+
+
+def _refuse(where: str, found: str, allowed: str) -> NoReturn:
+    raise MessageError(f"{where} is {found}; allowed: {allowed}")
+
+
+def _kind(value: object) -> str:
+    """Name a wrong value without repeating what may be a secret or a megabyte: short words, else the type."""
+    if value is None:
+        return "missing"
+    return repr(value) if isinstance(value, str) and len(value) <= 20 else f"a {type(value).__name__}"
