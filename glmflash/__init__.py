@@ -48,6 +48,7 @@ from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
+from glmflash.tools import ToolRun
 
 __all__ = [
     "AsyncStream",
@@ -88,6 +89,7 @@ __all__ = [
     "Timings",
     "TokenLogprob",
     "ToolCall",
+    "ToolRun",
     "Url",
     "Usage",
 ]
