@@ -82,9 +82,8 @@ def run_tools(
     """Ask a question, make the calls that the model asks for, tell it what they returned, until it answers.
 
     Only these functions can be called, by their names, in the caller's thread, one after the other in the
-    order asked for, with arguments checked against their type hints; what does not fit is told to the model,
-    which may try again. Text in a picture can make a model ask for anything: a function must not do more
-    than a stranger may ask for.
+    order asked for, with arguments checked; what does not fit is told to the model, which may try again. Text
+    in a picture can make a model ask for anything: offer nothing that a stranger may not ask for.
 
     Args:
         self: The pipeline that is asked.
@@ -103,11 +102,7 @@ def run_tools(
         ParameterError: If a function cannot be described, or an argument is not as above.
     """
     tools = _checked(functions, max_rounds, on_error, options)
-    encode = partial(
-        self.engine.read,
-        max_image_tokens=options.pop("max_image_tokens", None),  # pictures are read once, here
-        cache_salt=options.get("cache_salt"),
-    )
+    encode = _reader(self, options)
     messages = read(conversation(text, images, system), encode)
     options["tools"] = [one.as_openai() for one in tools.values()]
     calls: list[Called] = []
@@ -121,7 +116,7 @@ def run_tools(
         for call, named in zip(result.tool_calls, said["tool_calls"], strict=True):
             called, told = _call(tools, call, encode, raising=on_error == "raise")
             calls.append(called)
-            messages.append({**told, "tool_call_id": named["id"]})
+            messages.append({"role": "tool", "tool_call_id": named["id"], "content": told})
     return ToolRun(result, tuple(messages), tuple(calls))
 
 
@@ -137,10 +132,16 @@ def _checked(
     return understand_all(functions)
 
 
+def _reader(pipe: Asks, options: Options) -> Callable[[object], object]:
+    """What reads a picture, once; so the limit on its size is none of the answers' options any more."""
+    most = options.pop("max_image_tokens", None)
+    return partial(pipe.engine.read, max_image_tokens=most, cache_salt=options.get("cache_salt"))
+
+
 def _call(
     tools: Mapping[str, Tool], call: ToolCall, encode: Callable[[object], object], *, raising: bool
-) -> tuple[Called, dict[str, object]]:
-    """Make one call; returns what came of it, and the message that tells the model."""
+) -> tuple[Called, object]:
+    """Make one call; returns what came of it, and what the model is told."""
     tool = tools.get(call.name)
     if tool is None:
         problem = f"there is no function {call.name:.64}; allowed: {', '.join(tools)}"
@@ -159,8 +160,8 @@ def _call(
         if raising:
             raise
         return _failed(call, error, time.perf_counter() - began)
-    return Called(call, value, seconds), message
+    return Called(call, value, seconds), message["content"]
 
 
-def _failed(call: ToolCall, error: Exception, seconds: float) -> tuple[Called, dict[str, object]]:
-    return Called(call, None, seconds, error), {"role": "tool", "content": explain(error)}
+def _failed(call: ToolCall, error: Exception, seconds: float) -> tuple[Called, object]:
+    return Called(call, None, seconds, error), explain(error)
