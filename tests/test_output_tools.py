@@ -131,12 +131,12 @@ def test_hostile_values_take_linear_time(unit: str) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The fastest of three."""
+    """Of this thread's own work, the fastest of three."""
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.thread_time()
         work()
-        times.append(time.perf_counter() - started)
+        times.append(time.thread_time() - started)
     return min(times)
 
 
@@ -145,6 +145,7 @@ def stream(events: list[tuple[str, str | None]], *, thinking: bool = False) -> S
     for event in events:
         parser.push(*event)
     parser.finish()
+    parser.parsed()
     return parser
 
 
@@ -163,12 +164,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE.keys())
 @pytest.mark.parametrize("before", [[], [("", "<tool_call>"), ("f\n", "<arg_value>")]], ids=["text", "value"])
-def test_four_times_the_text_takes_about_four_times_the_time(unit, before) -> None:
-    few, many = (before + unit * (count // len(unit)) for count in (4_000, 16_000))
-    ratio = seconds(lambda: stream(many, thinking=True).parsed()) / seconds(
-        lambda: stream(few, thinking=True).parsed()
-    )
-    assert ratio < 9  # linear is 4, quadratic 16
+def test_time_is_linear_in_the_text(unit, before) -> None:
+    few, many = (before + unit * (count // len(unit)) for count in (1_000, 16_000))
+    ratio = seconds(lambda: stream(many, thinking=True)) / seconds(lambda: stream(few, thinking=True))
+    assert ratio < 64  # linear is 16, quadratic 256
 
 
 def test_a_huge_argument_is_read_whole() -> None:

@@ -83,8 +83,9 @@ def plainly(events: list[Event], *, thinking: bool, tools: bool) -> tuple[str, s
     kept: dict[str, list[str]] = {"answer": [], "thinking": [], "call": []}
     where, before, thought, piece = "answer", "", False, ""
     whole = by_control(events)
-    if thinking and [control for _, control in whole][:1] == ["<think>"] and not whole[0][0].strip():
-        whole[0] = ("", "<think>")
+    leads = ("<think>", "</think>", "<answer>", "</answer>", "<tool_call>")
+    if thinking and whole[0][1] in leads and not whole[0][0].strip():
+        whole[0] = ("", whole[0][1])
     for text, control in [*whole, ("", "end")]:
         piece += text
         then = {
