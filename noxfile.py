@@ -70,9 +70,16 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
+def extras(session: nox.Session) -> None:
+    """What needs an optional extra, with all of them there."""
+    install(session, "extras")
+    session.run("pytest", "-m", "extras", *(session.posargs or ["tests"]), env=ONE_THREAD)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Thousands of requests and conversations: what takes minutes to go wrong."""
-    install(session, "test")
+    install(session, "extras")
     session.run("pytest", "-m", "soak", *(session.posargs or ["tests"]), env=ONE_THREAD)
 
 
@@ -94,9 +101,9 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the network, the engine, then INT8, beside transformers, as JSON."""
-    install(session, "parity")
-    for script in ("bench.py", "engine.py", "int8.py"):
+    """Measure the network, the engine, INT8 beside transformers, then formats of answers, as JSON."""
+    install(session, "parity", "extras")
+    for script in ("bench.py", "engine.py", "int8.py", "guided.py"):
         session.run("python", f"tests/bench/{script}", *session.posargs)
 
 

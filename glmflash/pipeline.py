@@ -27,6 +27,7 @@ from glmflash.prepare import Options
 from glmflash.progress import Progress
 from glmflash.quant import Card, QuantizationConfig, card
 from glmflash.session import Session
+from glmflash.structured.choose import choose
 from glmflash.tools import run_tools
 from glmflash.weights.hub import resolve
 from glmflash.weights.save import save_pretrained
@@ -58,6 +59,7 @@ class Pipeline:
         self._source = source
 
     plan = staticmethod(plan)
+    choose = choose
     run_tools = run_tools
 
     @classmethod

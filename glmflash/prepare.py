@@ -8,6 +8,7 @@ from glmflash.config import GenerationConfig
 from glmflash.engine.request import Options, Request
 from glmflash.engine.sampling import Sampling
 from glmflash.errors import MessageError, ParameterError
+from glmflash.grammar.format import ResponseFormat
 from glmflash.prompt.messages import parse, question
 
 __all__ = ["Options", "conversation", "one", "question", "request"]
@@ -35,6 +36,7 @@ def request(
     sampling: dict[str, Any] = {name: value for name, value in given.items() if name in chosen}
     others: dict[str, Any] = {name: value for name, value in given.items() if name not in chosen}
     others["tools"] = _tools(options.get("tools"))
+    others["response_format"] = _format(others)
     return Request(
         messages=chat, pictures=pictures, sampling=Sampling.from_generation(defaults, **sampling), **others
     )
@@ -100,6 +102,19 @@ def _keywords(item: dict[str, Any]) -> tuple[Sequence[Mapping[str, object]], dic
         raise MessageError(f"an item has neither text nor messages; allowed: {_ITEMS}{hint}")
     text, images, system = (item.pop(name, None) for name in ("text", "images", "system"))
     return question(text, images=images, system=system), item
+
+
+def _format(options: dict[str, Any]) -> ResponseFormat | None:
+    """What the answer has to be, whichever keyword says so; the shorthands are taken out."""
+    names = ("response_format", "regex", "choice")
+    given = {name: value for name in names if (value := options.pop(name, None)) is not None}
+    if len(given) > 1:
+        raise ParameterError(
+            " and ".join(given), "given together; allowed: one of response_format, regex, choice"
+        )
+    for name, value in given.items():
+        return ResponseFormat.read(value if name == "response_format" else {"type": name, name: value})
+    return None
 
 
 def _tools(tools: Sequence[Mapping[str, object]] | None) -> tuple[Mapping[str, object], ...]:

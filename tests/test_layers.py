@@ -35,7 +35,8 @@ ALLOWED = {
     "huggingface_hub": ("weights.hub",),
     "safetensors": ("weights", "testing"),
     "triton": ("ops.int8.triton",),
-    "numpy": ("media", "prompt", "output", "testing", "prepare", "pipeline", "engine"),
+    "llguidance": ("grammar.guidance",),
+    "numpy": ("media", "prompt", "grammar", "output", "testing", "prepare", "pipeline", "engine"),
     "torch": (
         "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",
         "quant", "model", "weights", "engine", "prepare", "session", "loading", "plan", "pipeline",

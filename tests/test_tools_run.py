@@ -209,7 +209,10 @@ def test_pictures_are_read_once_wherever_they_come_from() -> None:
     model = Model(asks(("look", {})), asks(("look", {})))
     run = model.run(look, images=picture, max_image_tokens=9, cache_salt="s")
     assert model.read == [(picture, {"max_image_tokens": 9, "cache_salt": "s"})] * 3
-    assert [set(options) for options in model.options] == [{"cache_salt", "tools"}] * 3
+    assert [set(options) for options in model.options] == [
+        {"cache_salt", "tools"},
+        *[{"cache_salt", "tools", "tool_choice"}] * 2,
+    ]
     pictures = [
         part["image"] for message in run.messages for part in message["content"] or () if "image" in part
     ]
@@ -310,3 +313,10 @@ def test_only_the_given_functions_can_be_called(caplog) -> None:
         run = Model(asks(*[(name, {"a": 1}) for name in names])).run(add)
     assert [type(one.error) for one in run.calls] == [MessageError] * len(names)
     assert all(one.value is None and one.seconds == 0 for one in run.calls)
+
+
+def test_a_tool_choice_is_for_the_first_answer() -> None:
+    choice = {"type": "function", "function": {"name": "add"}}
+    model = Model(asks(("add", {"a": 1})), asks(("add", {"a": 2})))
+    model.run(add, tool_choice=choice)
+    assert [options["tool_choice"] for options in model.options] == [choice, "auto", "auto"]

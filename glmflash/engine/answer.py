@@ -44,7 +44,9 @@ class Answer:
         self._wants_logprobs = sampling.logprobs is not None
         always_thinks = not TemplateStyle.of(tokenizer.controls).switch
         self._detokenizer = Detokenizer(tokenizer.token_bytes)
-        self._parser = StreamParser(thinking=always_thinks or bool(request.thinking), tools=request.tools)
+        self._parser = StreamParser(
+            thinking=always_thinks or bool(request.thinking), tools=request.shown_tools
+        )
         self._stops = StopStrings(sampling.stop)
         self._repetition = RepetitionStop(sampling.repetition_stop) if sampling.repetition_stop else None
         self._token_ids: list[int] = []

@@ -1,6 +1,5 @@
 """Requests from any thread → answers: one model, one KV cache, and one worker that serves them all."""
 
-import contextlib
 import itertools
 import os
 import weakref
@@ -14,6 +13,7 @@ from glmflash.engine.checks import check_eos, check_vocabulary, describe
 from glmflash.engine.delivery import Delivery
 from glmflash.engine.encoded import EncodedImage
 from glmflash.engine.events import Observers, RequestQueued
+from glmflash.engine.guide import Guides
 from glmflash.engine.inbox import Inbox
 from glmflash.engine.inputs import read_picture
 from glmflash.engine.prefix import Prefix
@@ -22,12 +22,13 @@ from glmflash.engine.readers import Readers
 from glmflash.engine.request import Request
 from glmflash.engine.runner import Runner
 from glmflash.engine.sampling import Sampling
-from glmflash.engine.sequence import Letter, OnDeltas, Sequence, Then
+from glmflash.engine.score import score
+from glmflash.engine.sequence import Letter, OnDeltas, Part, Sequence, Then
 from glmflash.engine.settings import Settings
 from glmflash.engine.stats import Accounts, Stats, VisionStats
 from glmflash.engine.storage import make_runner
 from glmflash.engine.stream import AsyncStream, Stream
-from glmflash.engine.waiting import result
+from glmflash.engine.waiting import result, settle
 from glmflash.engine.worker import Worker, check_caller, check_process, closed, stop
 from glmflash.errors import QueueFullError
 from glmflash.kv.pool import BlockPool, BlockTable
@@ -92,7 +93,7 @@ class Engine:
         self._prepare: Preparation | None = Preparation(
             model=model, tokenizer=tokenizer, preprocessor=preprocessor, policy=settings.policy, eos=self.eos,
             capacity=runner.capacity, fingerprint=self._fingerprint, delivery=self._delivery,
-            inbox=self._inbox,
+            inbox=self._inbox, guides=Guides(tokenizer, self.eos),
         )  # fmt: skip
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
@@ -185,17 +186,22 @@ class Engine:
         """The same for a running event loop. Raises as `submit` does."""
         return AsyncStream.open(partial(self._hand_in, request))
 
-    def prefill(self, request: Request, *, then: Callable[[Prefix], T]) -> "Future[T]":
+    score = score
+
+    def prefill(
+        self, request: Request, *, then: Callable[[Prefix], T], part: Part = "leading"
+    ) -> "Future[T]":
         """Compute the leading part of a request's prompt, up to its last picture; nothing is generated.
 
         Args:
             request: Its sampling is not used.
+            part: "prompt" is all of the prompt but its last token.
             then: Called on the engine's thread while the computed blocks are held; makes the future's value.
 
         Raises:
             Exceptions as `submit`.
         """
-        return self._hand_in(request, then=then, wait=True).future
+        return self._hand_in(request, then=then, part=part, wait=True).future
 
     def call(self, function: Callable[[BlockPool, BlockStore], T]) -> "Future[T]":
         """Run a function on the engine's thread between two steps: only there may pool and store be touched.
@@ -205,7 +211,7 @@ class Engine:
             EngineDeadError: As `submit`.
         """
         runner, future = self._open(), Future[T]()
-        self._inbox.put(partial(_settle, future, function, runner.scheduler.pool, runner.store))
+        self._inbox.put(partial(settle, future, function, runner.scheduler.pool, runner.store))
         return future
 
     def stats(self) -> Stats:
@@ -251,6 +257,7 @@ class Engine:
         *,
         on_deltas: OnDeltas | None = None,
         then: Then | None = None,
+        part: Part = "prompt",
         wait: bool = False,
     ) -> Sequence:
         self._open()
@@ -267,6 +274,7 @@ class Engine:
             request,
             on_deltas=on_deltas,
             then=then,
+            part=part,
             leave=self._inbox.leave,
             keep=self,
         )
@@ -283,16 +291,3 @@ class Engine:
             sequence.leave()
             raise
         return sequence
-
-
-def _settle(
-    future: "Future[T]", function: Callable[[BlockPool, BlockStore], T], pool: BlockPool, store: BlockStore
-) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        settle = partial(future.set_result, function(pool, store))
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
-        settle = partial(future.set_exception, error)
-    with contextlib.suppress(BaseException):  # of a callback
-        settle()

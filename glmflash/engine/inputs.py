@@ -104,9 +104,9 @@ def build_prompt(
     style = TemplateStyle.of(tokenizer.controls)
     if request.answer_prefix and not style.switch:
         raise ParameterError("answer_prefix", "this checkpoint always thinks before it answers; leave it out")
-    thinking = request.thinking if style.switch else None
+    thinking = bool(request.thinking) if style.switch else None  # True adds nothing
     prompt = build(
-        segments(request.messages, tools=request.tools, thinking=thinking, style=style),
+        segments(request.messages, tools=request.shown_tools, thinking=thinking, style=style),
         tokenizer=tokenizer,
         images=[(picture.grid, picture.digest) for picture in pictures],
         image_token_id=config.image_token_id,

@@ -84,7 +84,7 @@ def _parts(prompt: Prompt, request: Request, tokenizer: Tokenizer) -> list[_Part
 
 def _runs(request: Request) -> list[tuple[str, str, int, int]]:
     """What the template begins with a role, in order: name, role, first and last message."""
-    runs = [("the tools", "tools", -1, -1)] if request.tools else []
+    runs = [("the tools", "tools", -1, -1)] if request.shown_tools else []
     for index, message in enumerate(request.messages):
         role = message.role
         if role == "tool" and index and request.messages[index - 1].role == "tool":

@@ -24,7 +24,7 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix:
-    """The computed leading part of one prompt, as the worker hands it to `Engine.prefill`'s function.
+    """The computed part of one prompt, as the worker hands it to `Engine.prefill`'s function.
 
     Args:
         keys: One for each of its tokens.
@@ -33,6 +33,7 @@ class Prefix:
         pool: Which blocks hold what; to be touched inside that function only, like the next two.
         store: The blocks.
         table: The blocks of this prefix; open until the function returns.
+        prompt: The whole prompt.
     """
 
     keys: tuple[Key, ...]
@@ -41,6 +42,7 @@ class Prefix:
     pool: BlockPool
     store: BlockStore
     table: BlockTable
+    prompt: Prompt
 
     def export(self) -> dict[str, Tensor]:
         """Copy out its KV, to the CPU and as it is stored; see `BlockStore.export`."""

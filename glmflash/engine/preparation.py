@@ -9,6 +9,7 @@ from glmflash.config import PreprocessorConfig
 from glmflash.engine.answer import Answer
 from glmflash.engine.delivery import Delivery
 from glmflash.engine.events import PictureDecoded
+from glmflash.engine.guide import Guides
 from glmflash.engine.inbox import Inbox
 from glmflash.engine.inputs import build_prompt, read_pictures
 from glmflash.engine.prefix import leading
@@ -38,6 +39,7 @@ class Preparation:
         eos: Tokens that end an answer.
         capacity: Tokens that the KV cache can hold at most.
         fingerprint: Names weights and preprocessing; encoded pictures of others are refused.
+        guides: Make what steers an answer.
         delivery: Hears of what fails.
         inbox: Where prepared sequences go.
     """
@@ -49,6 +51,7 @@ class Preparation:
     eos: frozenset[int]
     capacity: int
     fingerprint: Callable[[], str]
+    guides: Guides
     delivery: Delivery
     inbox: Inbox[Letter]
 
@@ -84,16 +87,16 @@ class Preparation:
                     )
                 )  # fmt: skip
         inputs = build_prompt(request, pictures, tokenizer=self.tokenizer, config=self.model.config)
-        row = RowState(request.sampling, prompt=inputs.prompt.ids)
         if sequence.then is not None:
-            length = leading(inputs.prompt)
+            length = leading(inputs.prompt) if sequence.part == "leading" else len(inputs.prompt) - 1
             self._check_capacity(length)
-            sequence.prepare(inputs, None, row, length)
+            sequence.prepare(inputs, None, RowState(request.sampling), length)
             return
         length = len(inputs.prompt)
         self._check_capacity(length + 1)
         limit = min(self.model.config.text.max_position_embeddings, self.capacity)
         answer = Answer(request, inputs, tokenizer=self.tokenizer, eos=self.eos, room=limit - length)
+        row = RowState(request.sampling, prompt=inputs.prompt.ids, guide=self.guides(request))
         sequence.prepare(inputs, answer, row, length)
 
     def _check_capacity(self, tokens: int) -> None:

@@ -5,13 +5,18 @@ from dataclasses import dataclass
 from math import isfinite
 from numbers import Integral, Real
 from types import UnionType
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from glmflash.engine.sampling import LogitsProcessor, Sampling
 from glmflash.errors import ParameterError
+from glmflash.grammar.format import ResponseFormat
 from glmflash.prompt.messages import Message
 
-__all__ = ["Options", "Request"]
+__all__ = ["Options", "Request", "ToolChoice"]
+
+#: "auto", "none", "required", or `{"type": "function", "function": {"name": ...}}`.
+ToolChoice = str | Mapping[str, object]
+_TOOL_CHOICE = '"auto", "none", "required", or {"type": "function", "function": {"name": ...}}'
 
 
 def __dir__() -> list[str]:
@@ -27,7 +32,12 @@ class Request:
         pictures: The pictures, in order of appearance, not yet decoded.
         sampling: How tokens are chosen and when to stop.
         tools: OpenAI-style tool objects that the model may call.
-        thinking: Whether the model reasons before it answers. GLM-4.1V always does.
+        tool_choice: "auto" leaves calls to the model, "none" shows it no tools; "required" makes the answer
+            a call, and `{"type": "function", "function": {"name": ...}}` one of that tool.
+        thinking: Whether the model reasons before it answers; "auto" leaves that to it. GLM-4.1V always does.
+        thinking_budget: Most tokens of reasoning; then it is ended, and the answer begins. None: no limit.
+        response_format: What the text of the answer has to be; it holds for what follows the reasoning. An
+            answer cut short, by `max_new_tokens` for one, is the beginning of such a text.
         answer_prefix: Text that the answer begins with; the model continues it.
         max_image_tokens: Most vision tokens for each picture; fewer is faster and coarser. None keeps
             the checkpoint's own limit.
@@ -44,7 +54,10 @@ class Request:
     pictures: tuple[object, ...] = ()
     sampling: Sampling
     tools: tuple[Mapping[str, object], ...] = ()
-    thinking: bool = False
+    tool_choice: ToolChoice = "auto"
+    thinking: bool | Literal["auto"] = False
+    thinking_budget: int | None = None
+    response_format: ResponseFormat | None = None
     answer_prefix: str = ""
     max_image_tokens: int | None = None
     cache_salt: str | None = None
@@ -56,20 +69,73 @@ class Request:
         _check("pictures", self.pictures, tuple, "a tuple of pictures")
         _check("sampling", self.sampling, Sampling, "a Sampling")
         _check("tools", self.tools, tuple, "a tuple of objects")
-        _check("thinking", self.thinking, bool, "True or False")
         _check("answer_prefix", self.answer_prefix, str, "a string")
         _check("max_image_tokens", self.max_image_tokens, Integral | None, "a whole number from 1, or None")
         _check("cache_salt", self.cache_salt, str | None, "a string of 1 to 256 characters, or None")
-        if self.answer_prefix and self.thinking:
-            raise ParameterError(
-                "answer_prefix", "cannot be combined with thinking=True: thinking comes before the answer"
-            )
         most, salt = self.max_image_tokens, self.cache_salt
         if most is not None and (most is True or most < 1):
             raise ParameterError("max_image_tokens", f"is {most}; allowed: a whole number from 1, or None")
         if salt is not None and not 0 < len(salt) <= 256:
             raise ParameterError("cache_salt", f"has {len(salt)} characters; allowed: 1 to 256, or None")
+        self._check_thinking()
+        self._check_calls()
         self._check_turn()
+
+    @property
+    def shown_tools(self) -> tuple[Mapping[str, object], ...]:
+        """Tools that the model is shown."""
+        return () if self.tool_choice == "none" else self.tools
+
+    @property
+    def must_call(self) -> tuple[str, ...]:
+        """Names of the tools of which one has to be called; none if it need not."""
+        match self.tool_choice:
+            case "required":
+                return tuple(dict.fromkeys(_name(tool) for tool in self.tools))
+            case {"function": {"name": str(name)}}:
+                return (name,)
+        return ()
+
+    def _check_thinking(self) -> None:
+        """Reasoning, and what cannot go with it."""
+        if self.thinking != "auto":
+            _check("thinking", self.thinking, bool, 'True, False or "auto"')
+        _check("thinking_budget", self.thinking_budget, Integral | None, "a whole number from 0, or None")
+        budget = self.thinking_budget
+        if budget is not None and (isinstance(budget, bool) or budget < 0):
+            raise ParameterError("thinking_budget", f"is {budget}; allowed: a whole number from 0, or None")
+        if budget is not None and not self.thinking:
+            raise ParameterError("thinking_budget", 'needs thinking=True or "auto"; there is none to limit')
+        if self.answer_prefix and self.thinking:
+            raise ParameterError(
+                "answer_prefix",
+                f"cannot be combined with thinking={self.thinking!r}: thinking comes before the answer",
+            )
+
+    def _check_calls(self) -> None:
+        """`tool_choice` and `response_format`, and what cannot go with them."""
+        form = self.response_format
+        _check(
+            "response_format", form, ResponseFormat | None, "a ResponseFormat, or None; see prepare.request"
+        )
+        match self.tool_choice:
+            case "auto" | "none":
+                pass
+            case "required" | {"type": "function", "function": {"name": str()}}:
+                names = [_name(tool) for tool in self.tools]
+                if not names or not all(name in names for name in self.must_call):
+                    raise ParameterError("tool_choice", "asks for a call, but there is no such tool in tools")
+                if self.answer_prefix:
+                    raise ParameterError(
+                        "answer_prefix", "cannot be combined with a tool_choice that is a call"
+                    )
+            case _:
+                raise ParameterError("tool_choice", f"is not understood; allowed: {_TOOL_CHOICE}")
+        if form is not None and self.shown_tools:
+            raise ParameterError(
+                "response_format",
+                'cannot be combined with tools, for a call is no such text; give tool_choice="none"',
+            )
 
     def _check_turn(self) -> None:
         """When it is answered: `priority` and `timeout`."""
@@ -87,10 +153,19 @@ def _check(name: str, value: object, kind: type | UnionType, allowed: str) -> No
         raise ParameterError(name, f"is a {type(value).__name__}; allowed: {allowed}")
 
 
+def _name(tool: object) -> str:
+    """The name of a tool, with or without OpenAI's wrapping; nothing if it has none."""
+    function = tool.get("function", tool) if isinstance(tool, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
 class Options(TypedDict, total=False):
     """Keywords that every way of asking accepts; what is left out, or None, comes from the checkpoint.
 
-    `Sampling` explains those up to `repetition_stop` (whose None turns it off), `Request` the others.
+    `Sampling` explains those up to `repetition_stop` (whose None turns it off), `Request` the others. Of
+    `response_format` (OpenAI's, a `ResponseFormat`, or `{"type": "regex" | "choice", ...}`), `regex` and
+    `choice` one may be given.
     """
 
     max_new_tokens: int
@@ -106,7 +181,12 @@ class Options(TypedDict, total=False):
     logits_processors: Sequence[LogitsProcessor] | None
     repetition_stop: int | None
     tools: Sequence[Mapping[str, object]] | None
-    thinking: bool
+    tool_choice: ToolChoice | None
+    thinking: bool | Literal["auto"]
+    thinking_budget: int | None
+    response_format: ResponseFormat | Mapping[str, object] | None
+    regex: str | None
+    choice: Sequence[str] | None
     answer_prefix: str | None
     max_image_tokens: int | None
     cache_salt: str | None

@@ -97,7 +97,7 @@ class Runner:
                     return
 
     def complete(self) -> None:
-        """Make of leading parts that are all there what was asked of them."""
+        """Make of parts of prompts that are all there what was asked of them."""
         for sequence in list(self.scheduler.running):
             if sequence.then is None or sequence.missing or sequence.unseen() is not None:
                 continue
@@ -109,6 +109,7 @@ class Runner:
                 pool=self.scheduler.pool,
                 store=self.store,
                 table=sequence.table,
+                prompt=sequence.inputs.prompt,
             )
             try:
                 value = sequence.then(prefix)

@@ -1,8 +1,9 @@
 """Logits of one step, one row per sequence → one token per row, each row as if it were alone.
 
 The order is that of transformers: repetition penalty, the caller's processors, temperature, top-k, top-p,
-min-p. Only a greedy row without penalty or processors shares work with its neighbours, and only an argmax,
-which does not round: so no row's token depends on which rows stand beside it.
+min-p; what a guide forbids goes out before temperature. Only a greedy row that nothing else touches shares
+work with its neighbours, and only an argmax, which does not round: so no row's token depends on which rows
+stand beside it.
 """
 
 import secrets
@@ -12,8 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from glmflash.engine.guide import Guide
 from glmflash.engine.sampling import Sampling
 from glmflash.errors import NumericsError, ParameterError
+from glmflash.grammar.state import Mask
 from glmflash.output.result import TokenLogprob
 
 __all__ = ["RowState", "Sampled", "sample"]
@@ -39,11 +42,13 @@ class RowState:
         sampling: Its parameters.
         prompt: Ids of its prompt, placeholders included: the repetition penalty covers them all.
         generated: Ids generated so far; grows by `accept`.
+        guide: Says which tokens may come next, if not all.
     """
 
     sampling: Sampling
     prompt: Sequence[int] = ()
     generated: list[int] = field(default_factory=list)
+    guide: Guide | None = None
     _generator: torch.Generator = field(init=False, repr=False)
     _seen: Tensor | None = field(init=False, repr=False, default=None)
 
@@ -55,6 +60,8 @@ class RowState:
     def accept(self, token_id: int) -> None:
         """The sequence goes on with this token."""
         self.generated.append(token_id)
+        if self.guide is not None:
+            self.guide.accept(token_id)
         if self._seen is not None and token_id < len(self._seen):
             self._seen[token_id] = True
 
@@ -113,8 +120,11 @@ def _sample_row(logits: Tensor, state: RowState, best: int) -> Sampled | BaseExc
     sampling = state.sampling
     token_id = best
     try:
-        if not sampling.greedy or sampling.repetition_penalty != 1 or sampling.logits_processors:
-            token_id = _choose(logits.clone(), state)  # a copy: also aligned alike, alone or in a batch
+        mask = None if state.guide is None else state.guide.mask()
+        plain = sampling.greedy and sampling.repetition_penalty == 1 and not sampling.logits_processors
+        if not plain or not (mask is None or mask[best]):
+            # A copy: also aligned alike, alone or in a batch.
+            token_id = _choose(logits.clone(), state, mask)
         if sampling.logprobs is None:
             return Sampled(token_id)
         return Sampled(token_id, _logprob(logits, token_id, sampling.logprobs))
@@ -122,7 +132,7 @@ def _sample_row(logits: Tensor, state: RowState, best: int) -> Sampled | BaseExc
         return error
 
 
-def _choose(scores: Tensor, state: RowState) -> int:
+def _choose(scores: Tensor, state: RowState, mask: Mask | None) -> int:
     sampling = state.sampling
     if sampling.repetition_penalty != 1:
         seen = state.seen(len(scores), scores.device)
@@ -131,6 +141,8 @@ def _choose(scores: Tensor, state: RowState) -> int:
             seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores
         )  # (V,)
     scores = _process(scores, state)
+    if mask is not None:
+        scores = _allowed(scores, mask)
     if sampling.greedy:
         return int(scores.argmax())
     ids, scores = keep_candidates(scores, sampling)
@@ -155,6 +167,24 @@ def _process(scores: Tensor, state: RowState) -> Tensor:
         raise ParameterError(
             "logits_processors",
             "one returned logits that are not finite: leave at least one token above -inf, none NaN or +inf",
+        )
+    return scores
+
+
+def _allowed(scores: Tensor, mask: Mask) -> Tensor:
+    """Only what the guide allows, whatever processors made of it.
+
+    Shapes:
+        scores (V,), mask (V,) -> (V,)
+    """
+    if not mask.any():
+        raise ParameterError(
+            "response_format", "no token of this checkpoint goes on with the text; ask for another format"
+        )
+    scores = scores.masked_fill(~torch.tensor(mask, device=scores.device), -torch.inf)
+    if scores.amax() == -torch.inf:
+        raise ParameterError(
+            "logits_processors", "left no token that the response_format or tool_choice allows at this place"
         )
     return scores
 
@@ -194,7 +224,7 @@ def _top_p(ids: Tensor, scores: Tensor, top_p: float) -> Tensor:
 
 
 def _logprob(logits: Tensor, token_id: int, top: int) -> TokenLogprob:
-    """Log-probabilities of the model's own logits, before penalty, temperature and the rest."""
+    """Log-probabilities of the model's own logits, before penalty, guide, temperature and the rest."""
     logprobs = logits.log_softmax(dim=-1)  # (V,)
     values, ids = logprobs.topk(min(top, len(logprobs)))
     best = sorted(zip(ids.tolist(), values.tolist(), strict=True), key=lambda one: (-one[1], one[0]))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -17,10 +17,11 @@ from glmflash.kv.pool import BlockTable
 from glmflash.output.result import Delta, Timings
 from glmflash.prompt.build import Key
 
-__all__ = ["PRIORITY_SECONDS", "Letter", "OnDeltas", "Sequence", "Then"]
+__all__ = ["PRIORITY_SECONDS", "Letter", "OnDeltas", "Part", "Sequence", "Then"]
 
 OnDeltas = Callable[[list[Delta]], None]
 Then = Callable[[Prefix], object]
+Part = Literal["leading", "prompt"]
 
 #: What one unit of priority is worth in seconds of waiting. Being an age and no rule, it starves nobody.
 PRIORITY_SECONDS = 10.0
@@ -37,7 +38,9 @@ class Sequence:
         number: The engine's number for it.
         request: What was asked.
         on_deltas: Called on the worker's thread with what can be shown.
-        then: Given if only the leading part is to be computed: makes the future's value of it.
+        then: Given if only a part of the prompt is to be computed: makes the future's value of it.
+        part: Which: "leading" goes up to the last picture, and has the tokens of all pictures; "prompt" is
+            all but the last token of the prompt.
         leave: Gives its place in line back.
         keep: Is kept alive until it ends.
     """
@@ -49,6 +52,7 @@ class Sequence:
         *,
         on_deltas: OnDeltas | None = None,
         then: Then | None = None,
+        part: Part = "prompt",
         leave: Callable[[], None] | None = None,
         keep: object = None,
     ) -> None:
@@ -56,6 +60,7 @@ class Sequence:
         self.request = request
         self.on_deltas = on_deltas
         self.then = then
+        self.part = part
         self._leave = leave
         self.keep = keep
         self.future: Future[Any] = Future()
@@ -130,7 +135,7 @@ class Sequence:
 
     def unseen(self) -> int | None:
         """Index of the first picture that still needs its vision tokens."""
-        computed = 0 if self.answer is None or self.table is None else self.table.length
+        computed = 0 if self.part == "leading" or self.table is None else self.table.length
         for index, span in enumerate(self.inputs.prompt.spans):
             if self.vision[index] is None and computed < span.start + span.length <= len(self.keys):
                 return index

@@ -8,11 +8,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-__all__ = ["AT_ONCE", "elsewhere", "get", "result"]
+__all__ = ["AT_ONCE", "elsewhere", "get", "result", "settle"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Seconds to wait at once.
@@ -76,3 +78,22 @@ def elsewhere(function: Callable[[], T]) -> T:
     finally:
         if future.done():
             thread.join()
+
+
+def settle(future: Future[T], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Have a future hold what a function gives, or raises, unless it was cancelled before.
+
+    Example:
+        >>> future = Future()
+        >>> settle(future, divmod, 7, 2)
+        >>> future.result()
+        (3, 1)
+    """
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        settled = partial(future.set_result, function(*args, **kwargs))
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        settled = partial(future.set_exception, error)
+    with suppress(BaseException):  # of a callback
+        settled()

@@ -96,7 +96,7 @@ def run_tools(
             the run is not `finished`.
         on_error: "return" tells the model what a function raised, in one line; "raise" raises it. What is no
             `Exception`, such as `KeyboardInterrupt`, is always raised.
-        options: As for a call of the pipeline, for each answer; not `tools`.
+        options: As for a call of the pipeline, for each answer; not `tools`. A `tool_choice` is for the first.
 
     Raises:
         ParameterError: If a function cannot be described, or an argument is not as above.
@@ -117,6 +117,8 @@ def run_tools(
             called, told = _call(tools, call, encode, raising=on_error == "raise")
             calls.append(called)
             messages.append({"role": "tool", "tool_call_id": named["id"], "content": told})
+        if options.get("tool_choice") != "none":
+            options["tool_choice"] = "auto"
     return ToolRun(result, tuple(messages), tuple(calls))
 
 

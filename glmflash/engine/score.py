@@ -1,0 +1,127 @@
+"""A prompt and ways to go on → how likely each is, token by token: one forward behind the prompt's KV."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from glmflash.engine.prefix import Prefix
+from glmflash.engine.request import Request
+from glmflash.errors import ContextLengthError, NumericsError, ParameterError
+from glmflash.kv.cache import KVCache
+from glmflash.kv.pool import BlockTable
+from glmflash.model.glm import Glm4v
+from glmflash.prompt.template import TemplateStyle
+
+if TYPE_CHECKING:
+    from glmflash.engine.engine import Engine
+
+__all__ = ["score"]
+
+_PACK = 256  # tokens of one forward: their logits are whole rows of the vocabulary
+_Ids = tuple[int, ...]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tuple[tuple[float, ...], ...]]":
+    """How likely each of several texts is as the answer to a request, by the model's own distribution.
+
+    Pictures and prompt are computed once, or found in the cache; then all texts together, each as a sequence
+    that shares the prompt's blocks. Only beyond 256 tokens do they take more than one forward.
+
+    Args:
+        self: The engine.
+        request: What is asked. Of its sampling nothing is used.
+        texts: Answers, each whole.
+
+    Returns:
+        A future with, for each text, the log-probability of each of its tokens, and last of its end.
+
+    Raises:
+        ParameterError: If a text is empty, or the answer would not begin with it: after reasoning, as a call.
+        QueueFullError, ClosedError, EngineDeadError: As `submit`.
+    """
+    if isinstance(texts, str) or not texts or not all(texts):
+        raise ParameterError("texts", "has to be a list of one or more strings, none of them empty")
+    if request.thinking or request.response_format or request.must_call:
+        raise ParameterError(
+            "thinking, response_format and tool_choice",
+            "cannot be given where answers are compared as they are",
+        )
+    if not TemplateStyle.of(self.tokenizer.controls).switch:
+        raise ParameterError("texts", "cannot be compared: this checkpoint always thinks before it answers")
+    model, eos, size = self.model, sorted(self.eos), self.tokenizer.vocab_size
+    ways = [tuple(self.tokenizer.encode(text)) for text in texts]
+
+    def measure(prefix: Prefix) -> tuple[tuple[float, ...], ...]:
+        limit = model.config.text.max_position_embeddings
+        tokens = len(prefix.prompt) + max(map(len, ways))
+        if tokens > limit:
+            raise ContextLengthError(
+                f"prompt and answer have {tokens} tokens; the context holds {limit}",
+                tokens=tokens,
+                limit=limit,
+            )
+        found: list[tuple[float, ...]] = []
+        for pack in _packs(ways):
+            logits = _forward(model, prefix, pack)[:, :size].float()  # (N, vocab_size)
+            found += _logprobs(logits, pack, eos)
+        return tuple(found)
+
+    return self.prefill(request, then=measure, part="prompt")
+
+
+def _packs(ways: Sequence[_Ids]) -> Iterator[list[_Ids]]:
+    pack: list[_Ids] = []
+    for way in ways:
+        if pack and sum(map(len, pack)) + len(pack) + len(way) + 1 > _PACK:
+            yield pack
+            pack = []
+        pack.append(way)
+    yield pack
+
+
+def _forward(model: Glm4v, prefix: Prefix, pack: Sequence[_Ids]) -> Tensor:
+    """The last token of the prompt and one way, for each way; nothing of it stays in the cache.
+
+    Shapes:
+        -> (N, V), N the tokens of all ways and one more for each
+    """
+    pool, store, prompt = prefix.pool, prefix.store, prefix.prompt
+    new = [1 + len(way) for way in pack]
+    tables: list[BlockTable] = []
+    try:
+        for tokens in new:
+            tables.append(pool.fork(prefix.table))
+            copies = pool.reserve(tables[-1], tokens)
+            store.ensure(max(tables[-1].blocks) + 1)
+            store.copy(copies)
+        ids = torch.tensor([token for way in pack for token in (prompt.ids[-1], *way)], device=model.device)
+        last = torch.tensor(prompt.positions[:, -1:])  # (3, 1)
+        later = [
+            torch.arange(len(prompt), len(prompt) + len(way)).expand(3, -1) + prompt.delta for way in pack
+        ]
+        positions = torch.cat([part for way in later for part in (last, way)], dim=1)  # (3, N)
+        logits: Tensor = model(model.embed(ids), positions.to(model.device), KVCache(store, tables, new))
+        return logits
+    finally:
+        for table in tables:
+            pool.close(table)
+
+
+def _logprobs(logits: Tensor, pack: Sequence[_Ids], eos: list[int]) -> Iterator[tuple[float, ...]]:
+    """Of each way, its tokens and its end: any end token will do, so theirs is the probability of all."""
+    logprobs = logits.log_softmax(dim=-1)
+    if not logprobs.isfinite().all():
+        raise NumericsError(
+            "the model gave logits that are not finite numbers; this request was stopped;"
+            " if it computes in float16, load it as bfloat16 or float32"
+        )
+    for way, rows in zip(pack, logprobs.split([1 + len(way) for way in pack]), strict=True):
+        tokens = rows[torch.arange(len(way)), list(way)].tolist()
+        yield (*tokens, float(rows[-1, eos].logsumexp(dim=-1)))

@@ -1,0 +1,117 @@
+"""A question and its possible answers → how probable each is, in one forward behind the question."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from types import MappingProxyType
+from typing import Unpack
+
+from glmflash import prepare
+from glmflash.asks import Asks
+from glmflash.engine.request import Options
+from glmflash.errors import ParameterError
+
+__all__ = ["Choices", "choose"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Choices(Mapping[str, float]):
+    """How probable each of several answers is; a mapping from answers to probabilities that sum to 1.
+
+    Args:
+        logprobs: Of each answer, the log-probability that the model gives it as a whole, its end included.
+
+    Example:
+        >>> choices = Choices({"yes": math.log(0.6), "no": math.log(0.2)})
+        >>> choices.best, round(choices["yes"], 3), len(choices)
+        ('yes', 0.75, 2)
+        >>> choices
+        <Choices: 'yes' 75.0 %, 'no' 25.0 %>
+    """
+
+    logprobs: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logprobs", MappingProxyType(dict(self.logprobs)))
+
+    @property
+    def best(self) -> str:
+        """The most probable answer; of equals the first."""
+        return max(self.logprobs, key=self.logprobs.__getitem__)
+
+    def __getitem__(self, option: str) -> float:
+        top = max(self.logprobs.values())
+        return math.exp(self.logprobs[option] - top) / sum(
+            math.exp(value - top) for value in self.logprobs.values()
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.logprobs)
+
+    def __len__(self) -> int:
+        return len(self.logprobs)
+
+    def __repr__(self) -> str:
+        shown = [f"{option!r} {self[option]:.1%}".replace("%", " %") for option in self._ranked()]
+        return f"<Choices: {', '.join(shown)}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(option)}</td><td><div style='background:#4a7dbd;height:1em;"
+            f"width:{200 * self[option]:.0f}px'></div></td><td>{100 * self[option]:.1f} %</td></tr>"
+            for option in self._ranked()
+        )
+        return f"<table>{rows}</table>"
+
+    def _ranked(self) -> list[str]:
+        return sorted(self.logprobs, key=self.logprobs.__getitem__, reverse=True)
+
+
+def choose(
+    self: Asks,
+    text: str,
+    options: Sequence[str],
+    *,
+    images: object = None,
+    system: str | None = None,
+    **settings: Unpack[Options],
+) -> Choices:
+    """Ask which of several answers is right, and get the probability of each.
+
+    That of an answer is the model's own of all its tokens and of an end behind them, shared out among the
+    answers given: `Choices.logprobs` has what it was before. Picture and question are computed once, the
+    answers together in one forward; nothing is generated, and settings for choosing tokens change nothing.
+
+    Args:
+        self: The pipeline.
+        text: The question.
+        options: Answers, written as the model would write them; a short one is no likelier for being short.
+        images: As for a call.
+        system: As for a call.
+        settings: Those of a call that concern the prompt and its turn: `max_image_tokens`, `cache_salt`,
+            `answer_prefix`, `priority`, `timeout`, `tools`.
+
+    Raises:
+        ParameterError: If an option is empty or there twice; if there is to be reasoning before the answer.
+        GlmflashError: As a call.
+
+    Example:
+        >>> from glmflash import Pipeline
+        >>> pipe = Pipeline.from_pretrained("tiny")
+        >>> answers = pipe.choose("What is the total?", ["5.75", "3.50"], images="receipt.png")
+        >>> round(sum(answers.values()), 6)
+        1.0
+    """
+    listed = list(options) if not isinstance(options, str) else []
+    if not listed or len(set(listed)) < len(listed):
+        raise ParameterError("options", "has to be a list of one or more different strings")
+    engine = self.engine
+    messages = prepare.question(text, images=images, system=system)
+    request = prepare.request(messages, settings, defaults=engine.generation)
+    found = engine.wait(engine.score(request, listed))
+    return Choices({option: sum(logprobs) for option, logprobs in zip(listed, found, strict=True)})
