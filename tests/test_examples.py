@@ -52,3 +52,12 @@ def test_quickstart_asks_three_questions_and_draws_the_answer(tmp_path, capsys, 
         Image.open(tmp_path / "quickstart-receipt.png"),
     ):
         assert drawn.size[0] >= 4 * 140
+
+
+@pytest.mark.slow
+def test_tools_shows_a_receipt_and_reads_it(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    load(EXAMPLES / "tools.py").main()
+    call, total = capsys.readouterr().out.splitlines()
+    assert call.startswith("show{'number': 3}: ")
+    assert total == "55.47"

@@ -96,7 +96,7 @@ def run_tools(
             the run is not `finished`.
         on_error: "return" tells the model what a function raised, in one line; "raise" raises it. What is no
             `Exception`, such as `KeyboardInterrupt`, is always raised.
-        options: As for a call of the pipeline, for each answer; not `tools`. A `tool_choice` is for the first.
+        options: As for a call, for each answer; not `tools`. A `tool_choice` is for the first answer only.
 
     Raises:
         ParameterError: If a function cannot be described, or an argument is not as above.
