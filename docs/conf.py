@@ -25,6 +25,7 @@ nitpick_ignore = [  # what only the engine makes and only it takes, and what any
     ("py:class", "glmflash.session.history.Asked"),
     ("py:class", "glmflash.engine.encoded._Pipeline"),
     ("py:class", "glmflash.plan.job.Job"),
+    ("py:class", "glmflash.asks.Asks"),
 ]
 nitpick_ignore_regex = [("py:.*", r"(?!glmflash\.).*")]
 

@@ -42,12 +42,14 @@ from glmflash.errors import (
     ParameterError,
     QueueFullError,
 )
+from glmflash.grammar import ResponseFormat
 from glmflash.media import DataUrl, InputPolicy, Url
 from glmflash.output import Box, Delta, Result, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
+from glmflash.structured import Choices
 from glmflash.tools import ToolRun
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "CapacityError",
     "Card",
     "CheckpointError",
+    "Choices",
     "ClosedError",
     "ConfigError",
     "ContextLengthError",
@@ -80,6 +83,7 @@ __all__ = [
     "QuantizationConfig",
     "QueueFullError",
     "Request",
+    "ResponseFormat",
     "Result",
     "Sampling",
     "Session",

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, Unpack
+from typing import Any, Literal, Protocol, Unpack
 
 from glmflash.engine.engine import Engine
 from glmflash.engine.request import Options, Request
+from glmflash.engine.stream import AsyncStream, Stream
 from glmflash.output.result import Result
+from glmflash.progress import Progress
 
 __all__ = ["Asks", "Item", "Talk"]
 
@@ -28,8 +30,25 @@ class Asks(Protocol):
     def chat(self, messages: Sequence[Mapping[str, object]], **options: Unpack[Options]) -> Result:
         """See `Pipeline.chat`."""
 
+    def stream(
+        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
+    ) -> Stream:
+        """See `Pipeline.stream`."""
+
+    def astream(
+        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
+    ) -> AsyncStream:
+        """See `Pipeline.astream`."""
+
     def submit(self, item: Item, **options: Unpack[Options]) -> Future[Result]:
         """See `Pipeline.submit`."""
 
-    def batch(self, items: Iterable[Item], **options: Any) -> list[Any]:  # noqa: ANN401 - results, or errors
+    def batch(
+        self,
+        items: Iterable[Item],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        progress: Progress = None,
+        **options: Unpack[Options],
+    ) -> list[Any]:
         """See `Pipeline.batch`."""

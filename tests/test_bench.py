@@ -51,6 +51,17 @@ def check_engine(report):
         assert cells["session"]["third_turn"]["computed"]["patches"] == 0
 
 
+def check_guided(report):
+    assert report.keys() == {"machine", "work", "results"}
+    assert report["machine"]["threads"] >= 1
+    for cells in report["results"].values():
+        for formats in cells.values():
+            assert formats.keys() == {"none", "json_object", "json_schema", "regex"}
+            check_numbers({name: cell["over_none"] for name, cell in formats.items()})
+            assert all(cell["step_ms"] > 0 for cell in formats.values())
+            assert formats["none"]["over_none"]["ratio"] == 1
+
+
 def check_cost(sizes):
     assert len(sizes) == 2
     for cell in sizes.values():
@@ -94,11 +105,24 @@ def test_quick_run_of_the_engine_writes_the_report(tmp_path):
     assert "second over first" in said
 
 
+@pytest.mark.slow
+@pytest.mark.extras
+def test_quick_run_of_formats_writes_the_report(tmp_path):
+    pytest.importorskip("llguidance")
+    name, report, said = run_quickly("guided.py", tmp_path)
+    assert name == "guided-cpu.json"
+    check_guided(report)
+    assert "json_schema" in said
+
+
 @pytest.mark.parametrize(
-    "path", [FOLDER / "engine-cpu.json", FOLDER / "model-cpu.json"], ids=lambda path: path.name
+    "path",
+    [FOLDER / "guided-cpu.json", FOLDER / "engine-cpu.json", FOLDER / "model-cpu.json"],
+    ids=lambda path: path.name,
 )
 def test_committed_reports_are_well_formed_and_name_no_machine(path):
     text = path.read_text()
-    (check_model if path.name.startswith("model") else check_engine)(json.loads(text))
+    checks = {"model": check_model, "engine": check_engine, "guided": check_guided}
+    checks[path.name.partition("-")[0]](json.loads(text))
     assert "/home" not in text
     assert "/root" not in text

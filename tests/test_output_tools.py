@@ -103,6 +103,7 @@ def test_odd_schemas_are_as_none(tool: dict[str, object]) -> None:
         ("g\n<arg_key> a </arg_key>\n\n<arg_value>x\ny</arg_value>", ToolCall("g", {"a": "x\ny"})),
         ("g\n<arg_key>a</arg_key><arg_key>b</arg_key><arg_value>1</arg_value>", ToolCall("g", {"b": 1})),
         ("g\n<arg_value>1</arg_value>", ToolCall("g", {})),
+        ("g\n<arg_key>a</arg_key><arg_value>1</arg_value><arg_value>2</arg_value>", ToolCall("g", {"a": 1})),
         (
             "g\n<arg_key>a</arg_key><arg_value>1</arg_value><arg_key>a</arg_key><arg_value>2</arg_value>",
             ToolCall("g", {"a": 2}),

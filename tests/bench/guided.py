@@ -3,8 +3,8 @@
     nox -s bench                                  # after the others: 12 GB of memory, a few minutes
     nox -s bench -- --quick --out quick           # shows that it runs; the figures mean nothing
 
-Answers with and without a format take turns in one process, alone and together. The tokenizer is the published
-one if GLMFLASH_TEST_DATA has it, for masks depend on what the tokens are.
+Answers with and without a format take turns in one process, alone and together. The tokenizer is the
+published one if GLMFLASH_TEST_DATA has it, for masks depend on what the tokens are.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def run(folder: Path, dtype: str, chosen: argparse.Namespace) -> dict[str, objec
 def table(report: dict) -> str:
     """A line for each way to choose tokens and each format."""
     return "\n".join(
-        f"{dtype:9} {how:18} {name:12}{cell['step_ms']:>12,.2f} ms, over none {cell['over_none']['ratio']:.4f}"
+        f"{dtype:9} {how:18} {name:12}{cell['step_ms']:>12,.2f} ms, {cell['over_none']['ratio']:.4f} of none"
         for dtype, cells in report["results"].items()
         for how, formats in cells.items()
         for name, cell in formats.items()
