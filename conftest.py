@@ -1,6 +1,7 @@
 """Docstrings and pages are tests: every example in them is run, with a few pictures at hand."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from doctest import ELLIPSIS
 from pathlib import Path
@@ -12,6 +13,7 @@ from sybil.parsers.myst import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 FIXTURES = ("among_pictures",)
+TINY = Path(__file__).parent / "examples" / "tiny"
 
 docstrings = Sybil(
     parsers=[DocTestParser(optionflags=ELLIPSIS)],
@@ -50,8 +52,9 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def among_pictures(picture_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Examples run in that folder, and what they log or leave behind stays there."""
+    """Examples run in that folder, can draw, and what they log or leave behind stays there."""
     monkeypatch.chdir(picture_folder)
+    monkeypatch.setattr(sys, "path", [str(TINY), *sys.path])
     level = logging.root.level
     yield
     logging.root.setLevel(level)

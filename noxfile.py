@@ -119,7 +119,7 @@ def fullsize(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Make mistakes in the block pool on purpose; its tests must notice each."""
+    """Make mistakes in the block pool and the parser on purpose; their tests must notice each."""
     install(session, "test")
     session.run("python", "tests/mutants.py", *session.posargs)
 

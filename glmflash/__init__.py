@@ -51,6 +51,7 @@ from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
 from glmflash.structured import Choices, Extraction
+from glmflash.tools import ToolRun
 from glmflash.version import __version__ as __version__
 
 __all__ = [
@@ -97,6 +98,7 @@ __all__ = [
     "Timings",
     "TokenLogprob",
     "ToolCall",
+    "ToolRun",
     "Url",
     "Usage",
 ]

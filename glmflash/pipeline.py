@@ -28,6 +28,7 @@ from glmflash.progress import Progress
 from glmflash.quant import Card, QuantizationConfig, card
 from glmflash.session import Session
 from glmflash.structured.methods import choose, extract, locate
+from glmflash.tools import run_tools
 from glmflash.weights.hub import resolve
 from glmflash.weights.save import save_pretrained
 
@@ -61,6 +62,7 @@ class Pipeline:
     choose = choose
     extract = extract
     locate = locate
+    run_tools = run_tools
 
     @classmethod
     def from_pretrained(
@@ -160,9 +162,7 @@ class Pipeline:
 
         Args:
             text: The question, or a whole conversation as messages; then without `images` and `system`.
-            images: As for a call, whose errors it raises.
-            system: As for a call.
-            options: As for a call.
+            images: As for a call, whose errors it raises; `system` and `options` too.
         """
         return self.engine.start(self._request(prepare.conversation(text, images, system), options))
 

@@ -106,8 +106,8 @@ class _Bar:
                 return
             if self._bar is not None:
                 self._bar.update(done - self._bar.n)
-            elif time.monotonic() >= self._from:
-                self._bar = _tqdm()(
+            elif time.monotonic() >= self._from and (kind := _tqdm()) is not None:
+                self._bar = kind(
                     desc=self._work.name,
                     unit=self._work.unit,
                     unit_scale=self._work.scaled,
@@ -128,6 +128,9 @@ class _Bar:
 def _tqdm() -> Any:  # noqa: ANN401  # which class it is depends on where we are
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a notebook without widgets gets bars of text, and needs no advice
-        from tqdm.auto import tqdm
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:  # huggingface-hub brings it; without, there is no bar, and all else works
+            return None
     # Without the thread that redraws bars whose work stands still: whoever uses this library starts threads.
     return type("Bar", (tqdm,), {"monitor_interval": 0})

@@ -1,8 +1,9 @@
-"""Mistakes made on purpose in the block pool → for each, whether the tests notice; `nox -s mutants`.
+"""Mistakes made on purpose in the block pool and the parser → for each, whether the tests notice.
 
-The pool and its tests are copied into a temporary folder, without the rest of the package. There one piece of
-text after the other is changed, and the tests must fail. A text that is not found once, or a mistake that the
-tests let pass, makes the script fail.
+`nox -s mutants` makes all of them, `nox -s mutants -- parser` those of one subject. A subject and its tests
+are copied into a temporary folder, without the rest of the package. There one piece of text after the other
+is changed, and the tests must fail. A text that is not found once, or a mistake that the tests let pass,
+makes the script fail.
 """
 
 import shutil
@@ -13,8 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-MODULES = ("errors.py", "kv/pool.py", "kv/blocks.py", "kv/table.py", "kv/tree.py")
-TESTS = ("test_kv_pool.py", "property/test_pool.py", "property/pool_world.py")
 SETTINGS = """
 from hypothesis import HealthCheck, Phase, settings
 settings.register_profile(
@@ -34,7 +33,16 @@ class Mutant(NamedTuple):
     instead: str = ""
 
 
-MUTANTS = (
+class Subject(NamedTuple):
+    """What mistakes are made in: its modules, the tests that must notice, and what those import."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+    helpers: tuple[str, ...]
+    mutants: tuple[Mutant, ...]
+
+
+POOL = (
     Mutant(
         "a shared last block is written to",
         "kv/pool.py",
@@ -251,24 +259,228 @@ MUTANTS = (
 )
 
 
-def prepare(folder: Path) -> None:
-    """Copy the pool and its tests, with packages that import nothing else."""
-    for name in MODULES:
+PARSER = (
+    Mutant(
+        "newlines behind a marker are shown",
+        "output/parse.py",
+        'rest = text.lstrip("\\n")\n',
+        "rest = text\n",
+    ),
+    Mutant(
+        "all blanks behind a marker are dropped",
+        "output/parse.py",
+        'rest = text.lstrip("\\n")\n',
+        "rest = text.lstrip()\n",
+    ),
+    Mutant(
+        "a marker takes one piece of newlines only",
+        "output/parse.py",
+        "self._after_marker, text = not rest, rest",
+        "self._after_marker, text = False, rest",
+    ),
+    Mutant(
+        "newlines behind a marker are lost",
+        "output/parse.py",
+        "            self._hide(text[: len(text) - len(rest)])\n",
+    ),
+    Mutant(
+        "what waits is shown too late",
+        "output/parse.py",
+        "shown = self._show(self._release() + ready) if ready else []",
+        "shown = self._show(ready) if ready else []",
+    ),
+    Mutant(
+        "newlines before a call never wait",
+        "output/parse.py",
+        'waits = self._channel == "thinking" or bool(self._tools)',
+        'waits = self._channel == "thinking"',
+    ),
+    Mutant(
+        "newlines always wait",
+        "output/parse.py",
+        'waits = self._channel == "thinking" or bool(self._tools)',
+        "waits = True",
+    ),
+    Mutant(
+        "newlines before the end of the reasoning are kept",
+        "output/parse.py",
+        'waits = self._channel == "thinking" or bool(self._tools)',
+        "waits = bool(self._tools)",
+    ),
+    Mutant(
+        "blank text before reasoning is shown",
+        "output/parse.py",
+        'ready = "" if self._opening else',
+        "ready =",
+    ),
+    Mutant(
+        "reasoning is waited for again and again",
+        "output/parse.py",
+        "        self._opening = False\n",
+    ),
+    Mutant(
+        "what waits before a marker is lost",
+        "output/parse.py",
+        "            self._hide(self._release())\n",
+        "            self._release()\n",
+    ),
+    Mutant(
+        "what waits before a marker without meaning is hidden",
+        "output/parse.py",
+        "            deltas = self.finish()\n",
+        "            self._hide(self._release())\n",
+    ),
+    Mutant(
+        "a marker without meaning is lost",
+        "output/parse.py",
+        "            deltas = self.finish()\n            self._hide(name)\n",
+        "            deltas = self.finish()\n",
+    ),
+    Mutant(
+        "a call ends the reasoning",
+        "output/parse.py",
+        '    ("answer", "<tool_call>"): "tool_call",\n',
+        '    ("answer", "<tool_call>"): "tool_call",\n    ("thinking", "<tool_call>"): "tool_call",\n',
+    ),
+    Mutant(
+        "a late end of reasoning is text",
+        "output/parse.py",
+        '    ("answer", "</think>"): "answer",\n',
+    ),
+    Mutant(
+        "a call keeps what the one before left open",
+        "output/parse.py",
+        "  # the one before was never closed\n            self._call = []\n",
+        "\n            pass\n",
+    ),
+    Mutant(
+        "a call begins with the one before",
+        "output/parse.py",
+        '        if channel == "tool_call":\n            self._call = []\n',
+        '        if channel == "tool_call":\n',
+    ),
+    Mutant(
+        "a call brings itself with no piece",
+        "output/parse.py",
+        "deltas = self._show(name, call)",
+        "deltas = self._show(name)",
+    ),
+    Mutant(
+        "a malformed call counts",
+        "output/parse.py",
+        "self._tool_calls += [call] if call else []",
+        'self._tool_calls += [call or ToolCall("", {})]',
+    ),
+    Mutant(
+        "newlines behind a call are shown",
+        "output/parse.py",
+        'self._channel, self._after_marker = "answer", True',
+        'self._channel = "answer"',
+    ),
+    Mutant(
+        "text inside a call is not shown",
+        "output/parse.py",
+        "            self._call.append((text, False))\n            return self._show(text)\n",
+        "            self._call.append((text, False))\n            self._hide(text)\n            return []\n",
+    ),
+    Mutant(
+        "values are trimmed",
+        "output/tools.py",
+        "arguments[key] = _value(text, _types(schemas.get(key)))",
+        "arguments[key] = _value(text.strip(), _types(schemas.get(key)))",
+    ),
+    Mutant(
+        "the schema is not asked",
+        "output/tools.py",
+        "arguments[key] = _value(text, _types(schemas.get(key)))",
+        "arguments[key] = _value(text, set())",
+    ),
+    Mutant(
+        "a string that may be null never is",
+        "output/tools.py",
+        'and text.strip() not in ("null", "None")',
+        "",
+    ),
+    Mutant(
+        "a key serves twice",
+        "output/tools.py",
+        "            key = None\n",
+    ),
+    Mutant(
+        "a call needs no name",
+        "output/tools.py",
+        "    if not name:\n        return None\n",
+    ),
+    Mutant(
+        "text between arguments counts",
+        "output/tools.py",
+        'kind, text = "" if piece.startswith("</") else piece, []',
+        'kind, text = "<arg_value>" if piece.startswith("</") else piece, []',
+    ),
+    Mutant(
+        "Python's words are no values",
+        "output/tools.py",
+        "for candidate in (text, _PYTHON.sub(_as_json, text)):",
+        "for candidate in (text,):",
+    ),
+    Mutant(
+        "values may nest as deep as they like",
+        "output/tools.py",
+        "        if not _deep(value):\n            return value\n",
+        "        return value\n",
+    ),
+)
+
+SUBJECTS = {
+    "pool": Subject(
+        ("errors.py", "kv/pool.py", "kv/blocks.py", "kv/table.py", "kv/tree.py"),
+        ("test_kv_pool.py", "property/test_pool.py"),
+        ("property/pool_world.py",),
+        POOL,
+    ),
+    "parser": Subject(
+        (
+            "errors.py", "output/parse.py", "output/tools.py", "output/result.py", "output/boxes.py",
+            "output/text.py", "engine/stops.py", "prompt/messages.py", "prompt/template.py",
+            "prompt/tokenizer.py",
+        ),
+        ("test_output_parse.py", "test_output_tools.py", "property/test_parse.py"),
+        ("prompt_chats.py", "spelling.py"),
+        PARSER,
+    ),
+}  # fmt: skip
+
+
+def prepare(folder: Path, subject: Subject) -> None:
+    """Copy a subject and its tests, with packages that import nothing else."""
+    for name in subject.modules:
         target = folder / "glmflash" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "glmflash" / name, target)
         (target.parent / "__init__.py").touch()
-    for name in TESTS:
+    for name in (*subject.tests, *subject.helpers):
         target = folder / "tests" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "tests" / name, target)
     (folder / "tests" / "conftest.py").write_text(SETTINGS)
-    (folder / "pytest.ini").write_text("[pytest]\npythonpath = . tests/property\nmarkers = property\n slow\n")
+    paths = "pythonpath = . tests tests/property"
+    (folder / "pytest.ini").write_text(f"[pytest]\n{paths}\nmarkers = property\n slow\n")
 
 
-def noticed(folder: Path) -> bool:
+def noticed(folder: Path, subject: Subject) -> bool:
     """Do the tests fail there? A mistake that makes them run for ever is noticed too."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS[:2]]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "not golden and not time",
+    ]
+    command += subject.tests
     try:
         done = subprocess.run(command, cwd=folder / "tests", capture_output=True, text=True, timeout=120)
     except subprocess.TimeoutExpired:
@@ -278,15 +490,15 @@ def noticed(folder: Path) -> bool:
     return done.returncode == 1
 
 
-def main() -> None:
-    """Make every mistake, and say which the tests let pass."""
+def survivors(subject: Subject) -> list[str]:
+    """Make every mistake in a subject; returns those that its tests let pass."""
     passed = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder)
-        if noticed(folder):
+        prepare(folder, subject)
+        if noticed(folder, subject):
             sys.exit("the tests fail without a mistake")
-        for mutant in MUTANTS:
+        for mutant in subject.mutants:
             path = folder / "glmflash" / mutant.module
             right = path.read_text()
             if right.count(mutant.text) != 1:
@@ -294,13 +506,21 @@ def main() -> None:
                     f"{mutant.name}: its text stands {right.count(mutant.text)} times in {mutant.module}"
                 )
             path.write_text(right.replace(mutant.text, mutant.instead))
-            found = noticed(folder)
+            found = noticed(folder, subject)
             path.write_text(right)
             print(f"{'noticed' if found else 'PASSED '}  {mutant.name}", flush=True)
             passed += [] if found else [mutant.name]
-    print(f"{len(MUTANTS) - len(passed)} of {len(MUTANTS)} noticed")
+    return passed
+
+
+def main(*names: str) -> None:
+    """Make the mistakes, and say which the tests let pass."""
+    chosen = [SUBJECTS[name] for name in names or SUBJECTS]
+    passed = [name for subject in chosen for name in survivors(subject)]
+    made = sum(len(subject.mutants) for subject in chosen)
+    print(f"{made - len(passed)} of {made} noticed")
     sys.exit(1 if passed else 0)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

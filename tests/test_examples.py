@@ -64,3 +64,12 @@ def test_extract_reads_the_receipt_and_doubts_the_blurred_one(capsys, monkeypatc
     assert blurred.startswith("blurred: Receipt(")
     sure, less_sure = (float(line.rpartition("(")[2].partition(" %")[0]) for line in (fields, doubted))
     assert sure > less_sure
+
+
+@pytest.mark.slow
+def test_tools_shows_a_receipt_and_reads_it(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    load(EXAMPLES / "tools.py").main()
+    call, total = capsys.readouterr().out.splitlines()
+    assert call == "show{'nr': 3}"
+    assert total == "55.47"

@@ -31,6 +31,7 @@ MODULES = (
     "glmflash.prompt",
     "glmflash.shapes",
     "glmflash.testing",
+    "glmflash.tools",
     "glmflash.weights",
 )
 SPOKEN = ("__init__", "__call__", "__iter__", "__enter__")  # methods that a user reaches without naming them

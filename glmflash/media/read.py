@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from glmflash.errors import FetchError, ImageError, ParameterError
-from glmflash.media.arrays import Pixels, check_size, levels, read_array
+from glmflash.media.arrays import Pixels, Tensor, check_size, levels, read_array
 from glmflash.media.orientation import orientation
 from glmflash.media.policy import InputPolicy
-from glmflash.media.sources import name_of, read_bytes
+from glmflash.media.sources import DataUrl, Url, name_of, read_bytes
 
-__all__ = ["read"]
+__all__ = ["is_picture", "read"]
 
 _MAGIC = (
     ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
@@ -92,6 +92,20 @@ def read(source: object, *, policy: InputPolicy | None = None) -> Pixels:
         problem = _explain(error)
     # Raised outside the handlers: the cause's text can hold addresses, and its frames the caller's object.
     raise ImageError(f"{name_of(source)}: {problem}")
+
+
+def is_picture(value: object) -> bool:
+    """Whether a value is a picture by its type: a PIL image, `DataUrl`, `Url`, or an array of three axes.
+
+    Paths and bytes may hold a picture or anything else, so they are none.
+
+    Example:
+        >>> is_picture(np.zeros((2, 4, 3))), is_picture(np.zeros((2, 4))), is_picture("receipt.png")
+        (True, False, False)
+    """
+    if isinstance(value, np.ndarray | Tensor):
+        return len(value.shape) == 3
+    return isinstance(value, Image.Image | DataUrl | Url)
 
 
 def _read(source: object, policy: InputPolicy) -> Pixels:

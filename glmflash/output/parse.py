@@ -75,8 +75,8 @@ class StreamParser:
     nothing where it stands is left out of the text and kept in `raw`.
 
     Args:
-        thinking: True if the model is to open its own `<think>`: blank text before it is dropped. If it
-            does not open one, its text is the answer.
+        thinking: True if the model is to open its own `<think>`: blank text before it, or before whatever
+            marker comes first, is dropped. If it does not open one, its text is the answer.
         tools: OpenAI-style tool objects that were offered; their schemas tell strings from JSON.
 
     Example:

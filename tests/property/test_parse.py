@@ -1,5 +1,6 @@
 """Laws of the stream parser, the box reader and the stop strings, on generated input."""
 
+import random
 import re
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from glmflash.engine.stops import StopStrings
 from glmflash.output.boxes import parse_boxes
 from glmflash.output.parse import MARKERS, Parsed, StreamParser
-from glmflash.output.result import Delta
+from glmflash.output.result import Delta, ToolCall
+from glmflash.prompt.template import Control, segments
 
 pytestmark = pytest.mark.property
 
@@ -50,14 +52,115 @@ def by_control(events: list[Event]) -> list[Event]:
     return [*merged, (waiting, None)]
 
 
-@given(documents, st.booleans(), st.booleans())
-def test_every_split_gives_the_same_result(events: list[Event], thinking: bool, tools: bool) -> None:
+def at_random(events: list[Event], rng: random.Random) -> list[Event]:
+    """Text cut anywhere, into empty pieces too; control tokens with the text before them, or alone."""
+    split: list[Event] = []
+    for text, control in by_control(events):
+        cuts = sorted(rng.randint(0, len(text)) for _ in range(rng.randint(0, 4)))
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        split += [(piece, None) for piece in pieces[:-1]]
+        split += [(pieces[-1], control)] if rng.random() < 0.5 else [(pieces[-1], None), ("", control)]
+    return split
+
+
+@given(documents, st.booleans(), st.booleans(), st.integers(0, 2**32))
+def test_every_split_gives_the_same_result(
+    events: list[Event], thinking: bool, tools: bool, seed: int
+) -> None:
     parsed, deltas = run(events, thinking=thinking, tools=tools)
-    for split in (by_character(events), by_control(events)):
+    for split in (by_character(events), by_control(events), at_random(events, random.Random(seed))):
         other, other_deltas = run(split, thinking=thinking, tools=tools)
         assert other == parsed
         for channel in ("answer", "thinking", "tool_call"):
             assert joined(other_deltas, channel) == joined(deltas, channel)
+
+
+def plainly(events: list[Event], *, thinking: bool, tools: bool) -> tuple[str, str | None, str]:
+    """Answer, reasoning and calls as spelled, of the whole text at once: what the parser is held to.
+
+    The text is cut at the control tokens that change something; each piece is trimmed for its neighbours.
+    """
+    kept: dict[str, list[str]] = {"answer": [], "thinking": [], "call": []}
+    where, before, thought, piece = "answer", "", False, ""
+    whole = by_control(events)
+    leads = ("<think>", "</think>", "<answer>", "</answer>", "<tool_call>")
+    if thinking and whole[0][1] in leads and not whole[0][0].strip():
+        whole[0] = ("", whole[0][1])
+    for text, control in [*whole, ("", "end")]:
+        piece += text
+        then = {
+            ("answer", "<think>"): "thinking",
+            ("answer", "<tool_call>"): "call",
+            ("answer", "</think>"): "answer",
+            ("answer", "<answer>"): "answer",
+            ("answer", "</answer>"): "answer",
+            ("thinking", "</think>"): "answer",
+            ("call", "</tool_call>"): "answer",
+        }.get((where, control or ""))
+        if where == "call":
+            piece += control if control and control != "end" else ""
+        elif control is not None and then is None and control != "end":
+            piece = piece.lstrip("\n") if before else piece
+            kept[where].append(piece)  # a marker that means nothing here
+            before, piece = "" if piece else before, ""
+        if then is None and control != "end":
+            continue
+        piece = piece.lstrip("\n") if before and where != "call" else piece
+        marker_takes = where == "thinking" or (tools and where == "answer")
+        kept[where].append(piece.rstrip("\n") if marker_takes and control != "end" else piece)
+        thought |= then == "thinking"
+        before, piece, where = control or "", "<tool_call>" if then == "call" else "", then or where
+    return "".join(kept["answer"]), "".join(kept["thinking"]) if thought else None, "".join(kept["call"])
+
+
+@given(documents, st.booleans(), st.booleans())
+def test_the_parser_equals_the_plain_version(events: list[Event], thinking: bool, tools: bool) -> None:
+    parsed, deltas = run(events, thinking=thinking, tools=tools)
+    answer, thought, calls = plainly(events, thinking=thinking, tools=tools)
+    assert parsed.text == answer
+    assert parsed.thinking == thought
+    assert joined(deltas, "tool_call") == calls
+
+
+names = st.text("ab_", min_size=1, max_size=4)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+JSON_TYPES = {
+    str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object",
+    type(None): "null",
+}  # fmt: skip
+
+
+def spelling(call: ToolCall) -> list[Event]:
+    """A call as the template writes it: text and control tokens."""
+    message = {"role": "assistant", "tool_calls": [{"name": call.name, "arguments": call.arguments}]}
+    written = segments([message], add_generation_prompt=False)[6:]  # behind the empty reasoning
+    return [("", one.token) if isinstance(one, Control) else (one.text, None) for one in written]
+
+
+@given(st.lists(st.tuples(names, st.dictionaries(names, values, max_size=3)), max_size=3), st.integers())
+def test_every_call_that_is_written_is_read(made: list[tuple[str, dict]], seed: int) -> None:
+    calls = [ToolCall(f"{name}{number}", arguments) for number, (name, arguments) in enumerate(made)]
+    tools = [
+        {
+            "function": {
+                "name": call.name,
+                "parameters": {
+                    "properties": {k: {"type": JSON_TYPES[type(v)]} for k, v in call.arguments.items()}
+                },
+            }
+        }
+        for call in calls
+    ]
+    parser = StreamParser(tools=tools)
+    events = [event for call in calls for event in spelling(call)]
+    deltas = [one for event in at_random(events, random.Random(seed)) for one in parser.push(*event)]
+    assert parser.parsed().tool_calls == tuple(calls)
+    assert [delta.tool_call for delta in deltas if delta.tool_call] == calls
+    assert joined(deltas, "answer") == ""
 
 
 @given(documents, st.booleans(), st.booleans())
