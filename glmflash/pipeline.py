@@ -47,7 +47,6 @@ class Pipeline:
         source: The folder it was loaded from, for `save_pretrained`.
 
     Example:
-        >>> from glmflash import Pipeline
         >>> pipe = Pipeline.from_pretrained("tiny")
         >>> result = pipe("What is the total?", max_new_tokens=8)
         >>> result.usage.completion <= 8
@@ -162,7 +161,9 @@ class Pipeline:
 
         Args:
             text: The question, or a whole conversation as messages; then without `images` and `system`.
-            images: As for a call, whose errors it raises; `system` and `options` too.
+            images: As for a call, whose errors it raises.
+            system: As for a call.
+            options: As for a call.
         """
         return self.engine.start(self._request(prepare.conversation(text, images, system), options))
 

@@ -43,7 +43,7 @@ ALLOWED = {
     "numpy": (
         "ops.int8.activations", "media", "prompt", "grammar", "output", "testing", "prepare", "pipeline",
         "engine",
-    ),  # fmt: skip
+    ),
     "torch": (
         "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",
         "quant", "model", "weights", "engine", "prepare", "session", "loading", "plan", "pipeline",

@@ -90,10 +90,9 @@ def run_tools(
         text: The question, or a whole conversation as messages; then without `images` and `system`.
         functions: See `glmflash.tools.tool`. They return text, pictures (PIL images, `EncodedImage`, arrays
             of three axes), lists of both, or what JSON holds.
-        images: As for a call of the pipeline.
-        system: As for a call of the pipeline.
-        max_rounds: Most answers whose calls are made. Calls of a later one stand in `result.tool_calls`, and
-            the run is not `finished`.
+        images: As for a call.
+        system: As for a call.
+        max_rounds: Most answers whose calls are made; with more to make, the run is not `finished`.
         on_error: "return" tells the model what a function raised, in one line; "raise" raises it. What is no
             `Exception`, such as `KeyboardInterrupt`, is always raised.
         options: As for a call, for each answer; not `tools`. A `tool_choice` is for the first answer only.
@@ -103,9 +102,8 @@ def run_tools(
     """
     tools = _checked(functions, max_rounds, on_error, options)
     encode = _reader(self, options)
-    messages = read(conversation(text, images, system), encode)
+    messages, calls = read(conversation(text, images, system), encode), list[Called]()
     options["tools"] = [one.as_openai() for one in tools.values()]
-    calls: list[Called] = []
     for rounds_left in reversed(range(max_rounds + 1)):
         result = self.chat(messages, **options)
         said: dict[str, Any] = answer(result, len(messages))
