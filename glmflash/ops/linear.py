@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["linear"]
+__all__ = ["linear", "widened_bytes"]
 
 _LARGE = 2**22  # elements of a float32 weight from which the kernel matters
 _LONG = 8192  # columns of a float32 weight from which MKL is the quicker one in places
@@ -51,6 +51,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if len(x) == 1 and unit == "vector":  # two rows take less time than one
         return F.linear(F.pad(x, (0, 0, 0, 1)), weight, bias)[:1]
     return F.linear(x, weight, bias)
+
+
+def widened_bytes(dtype: torch.dtype, device: torch.device) -> int:
+    """Bytes that a product takes beside rows and results: a part of its weight, twice, as oneDNN has its own.
+
+    Example:
+        >>> widened_bytes(torch.float32, torch.device("cpu"))
+        0
+    """
+    by_parts = dtype == torch.bfloat16 and device.type == "cpu" and _bfloat16_unit() == "none"
+    return 2 * _PART * torch.float32.itemsize if by_parts else 0
 
 
 def _float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

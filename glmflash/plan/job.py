@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from glmflash.kv.store import block_bytes
+from glmflash.ops.linear import widened_bytes
 from glmflash.plan.parts import Part
 from glmflash.plan.source import Source
 from glmflash.plan.steps import TILES, Sizes
@@ -69,7 +70,9 @@ class Job:
         target = Target.choose(source, device=device, dtype=dtype, quantize=quantize)
         weights = Weights.of(source, target)
         tile = TILES[target.device.type]
-        sizes = Sizes(itemsize=target.dtype.itemsize, int8=bool(target.schemes), tile=tile)
+        widened = widened_bytes(target.dtype, target.device)
+        int8 = bool(target.schemes)
+        sizes = Sizes(itemsize=target.dtype.itemsize, int8=int8, tile=tile, widened=widened)
         return cls(source, target, dtype, weights, sizes)
 
     def quantized(self, quantize: str | QuantizationConfig) -> "Job":

@@ -27,11 +27,13 @@ class Sizes:
         itemsize: Bytes of a number that is computed with.
         int8: Whether weights are INT8.
         tile: Rows that INT8 products take at once.
+        widened: Bytes of a part of a weight that products make float32 on their way; see `ops.linear`.
     """
 
     itemsize: int
     int8: bool
     tile: int
+    widened: int = 0
 
     def prompt(
         self, text: TextConfig, tokens: int, *, context: int, batch: int = 1, int8_kv: bool = False
@@ -74,8 +76,9 @@ class Sizes:
         row, wide = size * width, size < _FLOAT
         patch = _FLOAT * vision.in_channels * vision.patch_size**2
         held = n * (patch + 2 * row + _FLOAT * vision.head_dim)  # patches, two hidden states, angles
-        # Rotation is in float32: a copy if that is another dtype, both halves, and both together.
-        rotation, normed = width * _FLOAT * (2 + wide), 2 * vision.qk_norm
+        # Rotation is in float32; if that is another dtype, of a copy, and what comes of it is copied back.
+        rotation, normed = width * (_FLOAT * (1 + wide) + size * wide), 2 * vision.qk_norm
+        rotation += 2 * _FLOAT * vision.head_dim  # cosines and sines, once for each half
         moments = (
             n * row + self._product(n, width, 3 * width),
             n * ((5 + normed) * row + rotation),  # normed, qkv, queries rotated; keys on their way
@@ -93,7 +96,8 @@ class Sizes:
     def _product(self, rows: int, inputs: int, outputs: int) -> int:
         """Bytes that a linear layer adds to its input, with its result."""
         if not self.int8:
-            return rows * outputs * self.itemsize
+            exact = rows * inputs * _FLOAT if self.widened else 0
+            return rows * outputs * self.itemsize + exact + self.widened
         tile = min(rows, self.tile)
         # Both parts of each row as floats and as bytes; sums in 32 bits, and as floats.
         inner = tile * (inputs * (2 * _FLOAT + 2 + _FLOAT * (self.itemsize < _FLOAT)) + 4 * outputs * _FLOAT)
