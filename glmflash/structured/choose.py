@@ -109,7 +109,7 @@ def choose(
     """
     listed = list(options) if not isinstance(options, str) else []
     if not listed or len(set(listed)) < len(listed):
-        raise ParameterError("options", "has to be a list of one or more different strings")
+        raise ParameterError("options", "is empty, has one twice, or is no list; allowed: a list of different strings")
     engine = self.engine
     messages = prepare.question(text, images=images, system=system)
     request = prepare.request(messages, settings, defaults=engine.generation)
