@@ -40,7 +40,7 @@ def bar(share: float, colour: str = _GOOD) -> str:
     """A number from 0 to 1 as a bar, and in percent."""
     box = "display: inline-block; height: 9px; border-radius: 2px"
     return (
-        f"<span style='{box}; width: 100px; background: rgba(128, 128, 128, .25)'>"
+        f"<span style='{box}; width: 100px; background: rgba(128, 128, 128, .25); vertical-align: middle'>"
         f"<span style='{box}; width: {100 * share:.0f}px; background: {colour}; vertical-align: top'>"
         f"</span></span> {100 * share:.1f} %"
     )
