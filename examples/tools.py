@@ -34,7 +34,7 @@ def main(model: str = "tiny") -> None:
 
         hints = [prompter] if model == "tiny" else []  # it was never taught to call
         run = pipe.run_tools("What is the total of receipt 3?", [show], logits_processors=hints)
-        print(*(f"{one.call.name}{one.call.arguments}" for one in run.calls), run, sep="\n")
+        print(*(f"{one.call.name}({one.call.arguments})" for one in run.calls), run, sep="\n")
 
 
 if __name__ == "__main__":
