@@ -26,6 +26,7 @@ nitpick_ignore = [  # what only the engine makes and only it takes, and what any
     ("py:class", "glmflash.session.history.Asked"),
     ("py:class", "glmflash.engine.encoded._Pipeline"),
     ("py:class", "glmflash.plan.job.Job"),
+    ("py:class", "glmflash.quant.joint.JointWeight"),
     ("py:class", "glmflash.structured.extraction.T"),
     ("py:obj", "glmflash.structured.extraction.T"),
     ("py:class", "glmflash.asks.Asks"),

@@ -439,24 +439,20 @@ SUBJECTS = {
         POOL,
     ),
     "parser": Subject(
-        (
-            "errors.py", "output/parse.py", "output/tools.py", "output/result.py", "output/boxes.py",
-            "output/text.py", "engine/stops.py", "prompt/messages.py", "prompt/template.py",
-            "prompt/tokenizer.py",
-        ),
+        ("errors.py", "markup.py", "output/[a-z]*.py", "engine/stops.py", "prompt/[a-z]*.py"),
         ("test_output_parse.py", "test_output_tools.py", "property/test_parse.py"),
         ("prompt_chats.py", "spelling.py"),
         PARSER,
     ),
-}  # fmt: skip
+}
 
 
 def prepare(folder: Path, subject: Subject) -> None:
     """Copy a subject and its tests, with packages that import nothing else."""
-    for name in subject.modules:
-        target = folder / "glmflash" / name
+    for path in (path for name in subject.modules for path in (ROOT / "glmflash").glob(name)):
+        target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "glmflash" / name, target)
+        shutil.copy(path, target)
         (target.parent / "__init__.py").touch()
     for name in (*subject.tests, *subject.helpers):
         target = folder / "tests" / name

@@ -71,5 +71,5 @@ def test_tools_shows_a_receipt_and_reads_it(capsys, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     load(EXAMPLES / "tools.py").main()
     call, total = capsys.readouterr().out.splitlines()
-    assert call == "show({'nr': 3})"
+    assert call == "show{'n': 3}"
     assert total == "55.47"

@@ -34,6 +34,18 @@ def test_blank_text_before_think_is_dropped_only_if_think_comes() -> None:
     assert parse_text(" \n <|begin_of_box|>b", thinking=True).text == " \n b"
 
 
+def test_blank_text_after_the_first_marker_does_not_wait_for_think() -> None:
+    parser = StreamParser(thinking=True)
+    assert parser.push(" ") == []
+    assert parser.push("", "<|begin_of_box|>") == [Delta(" ")]
+    assert parser.push(" ") == [Delta(" ")]
+
+
+def test_a_marker_takes_newlines_and_no_other_blanks() -> None:
+    assert parse_text("<think>a</think>\n\n  b").text == "  b"
+    assert parse_text("<think>  a  \n</think>b").thinking == "  a  "
+
+
 def test_with_thinking_off_the_answer_starts_at_once_and_keeps_its_newline() -> None:
     parser = StreamParser(thinking=False)
     assert parser.push("\nYes") == [Delta("\nYes", "answer")]
