@@ -113,7 +113,12 @@ def _format(options: dict[str, Any]) -> ResponseFormat | None:
             " and ".join(given), "given together; allowed: one of response_format, regex, choice"
         )
     for name, value in given.items():
-        return ResponseFormat.read(value if name == "response_format" else {"type": name, name: value})
+        if name == "response_format":
+            return ResponseFormat.read(value)
+        try:
+            return ResponseFormat.read({"type": name, name: value})
+        except ParameterError as error:  # name the keyword that was used
+            raise ParameterError(name, str(error.args[1])) from None
     return None
 
 

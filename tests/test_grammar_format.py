@@ -48,6 +48,16 @@ def test_anything_else_is_an_error_that_names_it(given):
     assert "0x" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "given", [{"choice": "yes"}, {"choice": []}, {"regex": 5}, {"regex": "a" * 1_000_001}]
+)
+def test_a_shorthand_that_is_wrong_is_named_as_it_was_written(given):
+    (name,) = given
+    with pytest.raises(ParameterError, match=rf"^{name}: .*allowed") as caught:
+        request(**given)
+    assert caught.value.parameter == name
+
+
 def test_one_way_at_a_time():
     with pytest.raises(ParameterError, match="together"):
         request(choice=["a"], response_format={"type": "json_object"})

@@ -204,6 +204,11 @@ def test_every_spelling_of_thinking(fields, thinking):
     assert read({"messages": HI} | fields).options == {"thinking": thinking}
 
 
+def test_what_thinking_may_be_is_said_in_full():
+    with pytest.raises(ParameterError, match=r'^thinking: is maybe; allowed: true, false or "auto"$'):
+        read({"prompt": "?", "thinking": "maybe"})
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [

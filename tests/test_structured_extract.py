@@ -211,6 +211,7 @@ def test_boxes_cost_one_question_more_for_each(pipe, draw, events):
     assert found.value == {"button": label}
     box = found.fields["button"].box
     assert box is not None
+    assert box.label == label
     assert overlap(box.xyxy, shown.boxes[label]) > 0.7
     assert Counter(type(event).__name__ for event in events[begin:])["RequestFinished"] == 3  # one encodes it
     assert found.draw(picture).tobytes() != picture.tobytes()

@@ -163,7 +163,8 @@ def _thinking(name: str, value: object) -> object:
             raise ParameterError(name, 'allowed: true, false, "auto", or {"type": "enabled" or "disabled"}')
         return _GLM_THINKING[kind]
     if not isinstance(value, bool) and not (name == "thinking" and value == "auto"):
-        raise ParameterError(name, f"is {_shown(value)}; allowed: true or false")
+        allowed = 'true, false or "auto"' if name == "thinking" else "true or false"
+        raise ParameterError(name, f"is {_shown(value)}; allowed: {allowed}")
     return value
 
 

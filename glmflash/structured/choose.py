@@ -11,6 +11,7 @@ from glmflash import prepare
 from glmflash.asks import Asks
 from glmflash.engine.request import Options
 from glmflash.errors import ParameterError
+from glmflash.structured.fields_html import bar, to_table
 
 __all__ = ["Choices", "choose"]
 
@@ -61,12 +62,7 @@ class Choices(Mapping[str, float]):
         return f"<Choices: {', '.join(shown)}>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(option)}</td><td><div style='background:#4a7dbd;height:1em;"
-            f"width:{200 * self[option]:.0f}px'></div></td><td>{100 * self[option]:.1f} %</td></tr>"
-            for option in self._ranked()
-        )
-        return f"<table>{rows}</table>"
+        return to_table(("answer", "probability"), [(escape(one), bar(self[one])) for one in self._ranked()])
 
     def _ranked(self) -> list[str]:
         return sorted(self.logprobs, key=self.logprobs.__getitem__, reverse=True)
@@ -109,7 +105,9 @@ def choose(
     """
     listed = list(options) if not isinstance(options, str) else []
     if not listed or len(set(listed)) < len(listed):
-        raise ParameterError("options", "has to be a list of one or more different strings")
+        raise ParameterError(
+            "options", "is empty, has one twice, or is no list; allowed: a list of different strings"
+        )
     engine = self.engine
     messages = prepare.question(text, images=images, system=system)
     request = prepare.request(messages, settings, defaults=engine.generation)

@@ -208,5 +208,5 @@ def _with_boxes(self: Asks, picture: EncodedImage, read: _Read, options: Options
     boxed = list(read)
     for number, box in zip(places, found, strict=True):
         leaf, field = read[number]
-        boxed[number] = (leaf, replace(field, box=box))
+        boxed[number] = (leaf, replace(field, box=replace(box, label=field.text) if box else None))
     return boxed

@@ -21,7 +21,7 @@ def __dir__() -> list[str]:
 
 
 def locate(
-    self: Asks, what: str, images: object = None, *, template: str = LOCATE, **options: Unpack[Options]
+    self: Asks, what: str, images: object, *, template: str = LOCATE, **options: Unpack[Options]
 ) -> tuple[Box, ...]:
     """Find a thing in a picture.
 
