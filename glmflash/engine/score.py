@@ -46,7 +46,7 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
         ParameterError: If a text is empty, or the answer would not begin with it: after reasoning, as a call.
         QueueFullError, ClosedError, EngineDeadError: As `submit`.
     """
-    if isinstance(texts, str) or not texts or not all(texts):
+    if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text for text in texts):
         raise ParameterError("texts", "has to be a list of one or more strings, none of them empty")
     if request.thinking or request.response_format or request.must_call:
         raise ParameterError(

@@ -1,7 +1,7 @@
 """A question and its possible answers → how probable each is, in one forward behind the question."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
@@ -107,8 +107,8 @@ def choose(
         >>> round(sum(answers.values()), 6)
         1.0
     """
-    listed = list(options) if not isinstance(options, str) else []
-    if not listed or len(set(listed)) < len(listed):
+    listed = list(options) if isinstance(options, Iterable) and not isinstance(options, str) else []
+    if not listed or not all(isinstance(one, str) for one in listed) or len(set(listed)) < len(listed):
         raise ParameterError("options", "has to be a list of one or more different strings")
     engine = self.engine
     messages = prepare.question(text, images=images, system=system)
