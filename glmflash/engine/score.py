@@ -1,7 +1,7 @@
 """A prompt and ways to go on → how likely each is, token by token: one forward behind the prompt's KV."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,11 +69,15 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
             )
         found: list[tuple[float, ...]] = []
         for pack in _packs(ways):
+            if any(future.cancelled() for future in asked):  # others wait for what nobody wants
+                raise CancelledError
             logits = _forward(model, prefix, pack)[:, :size].float()  # (N, vocab_size)
             found += _logprobs(logits, pack, eos)
         return tuple(found)
 
-    return self.prefill(request, then=measure, part="prompt")
+    asked: list[Future[tuple[tuple[float, ...], ...]]] = []
+    asked.append(self.prefill(request, then=measure, part="prompt"))
+    return asked[0]
 
 
 def _packs(ways: Sequence[_Ids]) -> Iterator[list[_Ids]]:
