@@ -148,6 +148,15 @@ def test_newlines_behind_reasoning_come_to_an_end(engine):
     assert guide.mask()[engine.tokenizer.encode("yes")[0]]
 
 
+def test_newlines_that_begin_the_text_are_its_own(engine):
+    request = to_request(question("Hm?", choice=["\nyes"]), engine.generation)
+    guide = Guides(engine.tokenizer, engine.eos)(request)
+    for token_id in engine.tokenizer.encode("\nyes"):
+        assert guide.mask()[token_id]
+        guide.accept(token_id)
+    assert set(np.flatnonzero(guide.mask()).tolist()) == engine.eos
+
+
 def test_tools_that_are_not_shown_cost_nothing(engine):
     plain, hidden = answer(engine), answer(engine, tools=TOOLS, tool_choice="none")
     assert plain.token_ids == hidden.token_ids
