@@ -46,7 +46,7 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
         ParameterError: If a text is empty, or the answer would not begin with it: after reasoning, as a call.
         QueueFullError, ClosedError, EngineDeadError: As `submit`.
     """
-    if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text for text in texts):
+    if isinstance(texts, str) or not texts or not all(map(_is_text, texts)):
         raise ParameterError("texts", "has to be a list of one or more strings, none of them empty")
     if request.thinking or request.response_format or request.must_call:
         raise ParameterError(
@@ -78,6 +78,10 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
     asked: list[Future[tuple[tuple[float, ...], ...]]] = []
     asked.append(self.prefill(request, then=measure, part="prompt"))
     return asked[0]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _packs(ways: Sequence[_Ids]) -> Iterator[list[_Ids]]:

@@ -107,11 +107,16 @@ def choose(
         >>> round(sum(answers.values()), 6)
         1.0
     """
-    listed = list(options) if isinstance(options, Iterable) and not isinstance(options, str) else []
-    if not listed or not all(isinstance(one, str) for one in listed) or len(set(listed)) < len(listed):
+    given: object = options
+    listed = list(options) if isinstance(given, Iterable) and not isinstance(given, str) else []
+    if not listed or not all(map(_is_text, listed)) or len(set(listed)) < len(listed):
         raise ParameterError("options", "has to be a list of one or more different strings")
     engine = self.engine
     messages = prepare.question(text, images=images, system=system)
     request = prepare.request(messages, settings, defaults=engine.generation)
     found = engine.wait(engine.score(request, listed))
     return Choices({option: sum(logprobs) for option, logprobs in zip(listed, found, strict=True)})
+
+
+def _is_text(option: object) -> bool:
+    return isinstance(option, str)
