@@ -48,6 +48,18 @@ def test_the_question_can_come_from_standard_input(capsys, monkeypatch, picture,
     assert capsys.readouterr().out == answer + "\n"
 
 
+@pytest.mark.parametrize("written", [True, False], ids=["output", "input"])
+def test_an_encoding_that_does_not_fit_is_one_line(capsys, monkeypatch, written) -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout" if written else "stdin", narrow)
+    if written:
+        monkeypatch.setattr(sys.modules["glmflash.cli.main"], "ask", lambda _: sys.stdout.write("总计"))
+    assert main(["ask", "-"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("glmflash: Unicode")
+    assert printed.err.count("\n") == 1
+
+
 def test_json_holds_what_a_program_wants(capsys, picture, answer, tmp_path) -> None:
     drawn = tmp_path / "drawn.png"
     words = [*ASK, "--image", str(picture), "--json", "--stream", "--draw", str(drawn), "--quantize", "int8"]

@@ -119,6 +119,44 @@ def test_a_named_call_after_thinking(engine):
     assert engine.tokenizer.decode(result.token_ids[at + 1 :]).startswith("look_up\n")
 
 
+def test_a_call_is_closed_before_the_answer_may_end(engine):
+    request = to_request(question("Hm?", tools=TOOLS, tool_choice="required"), engine.generation)
+    guide, markers = (
+        Guides(engine.tokenizer, engine.eos)(request),
+        Guides(engine.tokenizer, engine.eos).markers,
+    )
+    for token_id in (markers.call, *engine.tokenizer.encode("look_up\n")):
+        assert guide.mask()[token_id]
+        guide.accept(token_id)
+    inside = guide.mask()
+    assert set(np.flatnonzero(~inside).tolist()) == engine.eos
+    guide.accept(markers.end_call)
+    assert guide.mask() is None
+
+
+def test_newlines_behind_reasoning_come_to_an_end(engine):
+    request = to_request(question("Hm?", thinking=True, choice=["yes"]), engine.generation)
+    guide, markers = (
+        Guides(engine.tokenizer, engine.eos)(request),
+        Guides(engine.tokenizer, engine.eos).markers,
+    )
+    (newline,) = engine.tokenizer.encode("\n")
+    for token_id in (markers.think, markers.end_think, newline, newline):
+        assert guide.mask()[token_id]
+        guide.accept(token_id)
+    assert not guide.mask()[newline]
+    assert guide.mask()[engine.tokenizer.encode("yes")[0]]
+
+
+def test_newlines_that_begin_the_text_are_its_own(engine):
+    request = to_request(question("Hm?", choice=["\nyes"]), engine.generation)
+    guide = Guides(engine.tokenizer, engine.eos)(request)
+    for token_id in engine.tokenizer.encode("\nyes"):
+        assert guide.mask()[token_id]
+        guide.accept(token_id)
+    assert set(np.flatnonzero(guide.mask()).tolist()) == engine.eos
+
+
 def test_tools_that_are_not_shown_cost_nothing(engine):
     plain, hidden = answer(engine), answer(engine, tools=TOOLS, tool_choice="none")
     assert plain.token_ids == hidden.token_ids

@@ -135,7 +135,28 @@ def test_cancelled_it_gives_its_blocks_back(world, engine):
     assert engine.stats().pool.used == 0
 
 
-@pytest.mark.parametrize("texts", [[], "yes", ["yes", ""]])
+def test_cancelled_midway_the_answers_that_are_left_are_not_computed(world, engine, monkeypatch):
+    forward, packs = scoring._forward, []
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def slowly(*given):
+        packs.append(given)
+        begun.set()
+        assert cancelled.wait(10)
+        return forward(*given)
+
+    monkeypatch.setattr(scoring, "_PACK", 1)
+    monkeypatch.setattr(scoring, "_forward", slowly)
+    future = engine.score(to_request(asked_about(world, 9), engine.generation), TEXTS)
+    assert begun.wait(10)
+    assert future.cancel()
+    cancelled.set()
+    engine.call(lambda *_: None).result(10)
+    assert len(packs) == 1
+    assert engine.stats().pool.used == 0
+
+
+@pytest.mark.parametrize("texts", [[], "yes", ["yes", ""], [1], [None]])
 def test_texts_that_are_none(world, engine, texts):
     with pytest.raises(ParameterError, match="texts"):
         scores(engine, question("Hm?"), texts)

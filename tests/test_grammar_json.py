@@ -14,6 +14,7 @@ from glmflash.grammar.compile import Compiler
 from glmflash.grammar.format import ResponseFormat
 from glmflash.grammar.json_object import JsonObject
 from glmflash.grammar.json_tables import DEAD, NEXT
+from glmflash.grammar.vocabulary import Vocabulary
 
 GRAMMAR = JsonObject(VOCABULARY)
 
@@ -149,6 +150,31 @@ def test_a_choice_allows_all_that_goes_on(choices, rng, data):
         if piece and any(one.startswith(chosen[:cut] + piece) for one in begins)
     ]
     assert allowed(state) == sorted([*wanted, *(EOS if chosen[:cut] in begins else ())])
+
+
+def test_a_place_looks_at_the_beginnings_of_tokens_only(monkeypatch):
+    looked = []
+    begins = Vocabulary.begins
+    monkeypatch.setattr(Vocabulary, "begins", lambda self, piece: looked.append(piece) or begins(self, piece))
+    texts = [f"{number:04}" + "x" * 996 for number in range(1000)]
+    state = Choice(texts, VOCABULARY).start()
+    for byte in b"0123":
+        state.accept(byte)
+        state.mask()
+    longest = max(map(len, PIECES))
+    assert max(map(len, looked)) <= longest + 1
+    assert len(looked) < 10_000  # of a million characters
+
+
+def test_places_are_forgotten_and_found_again():
+    texts = [bytes([97 + number // 26, 97 + number % 26]).decode() for number in range(26 * 26)]
+    grammar = Choice(texts, VOCABULARY)
+    first = allowed(grammar.start())
+    for text in texts:
+        state = follow(grammar, text.encode(), Random(0))
+        assert state.complete
+        assert allowed(state) == sorted(EOS)
+    assert allowed(grammar.start()) == first
 
 
 def test_grammars_are_kept_up_to_a_number():

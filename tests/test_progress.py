@@ -137,3 +137,14 @@ def test_nothing_is_written_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
         with reporter(progress) as report:
             report(1, 2)
     assert not stream.getvalue()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["a bar was drawn", "no bar yet"])
+def test_work_that_has_not_heard_of_the_end_draws_nothing(monkeypatch, before) -> None:
+    terminal = watch(monkeypatch)
+    with reporter(True, ANSWERED) as report:
+        if before:
+            report(1, 10)
+    drawn = terminal.getvalue()
+    report(5, 10)
+    assert terminal.getvalue() == drawn

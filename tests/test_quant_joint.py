@@ -173,3 +173,12 @@ def test_a_loaded_model_has_them_and_so_has_what_it_saved(tmp_path):
     for one in (model, load_model(saved, device="cpu")):
         layers = one.model.language_model.layers
         assert all(are_joined([getattr(layer.self_attn, name) for name in JOINT]) for layer in layers)
+
+
+def test_in_another_order_each_gives_its_own():
+    joined, plain, x = owner(), owner(), torch.randn(3, 96)
+    quantize_(joined, "int8")
+    wanted = [layer(x) for layer in apart(plain)]
+    for order in ((1, 0, 2), (2, 1, 0), (0, 0, 1, 2), (0, 1)):
+        given = outputs([joined.layers[place] for place in order], x)
+        assert all(map(torch.equal, given, [wanted[place] for place in order]))

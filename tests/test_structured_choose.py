@@ -44,7 +44,7 @@ def test_before_they_are_shared_out_they_are_those_of_an_answer(pipe, receipt):
     assert found.logprobs[answer.text] == pytest.approx(sum(one.logprob for one in answer.logprobs), abs=1e-3)
 
 
-@pytest.mark.parametrize("options", [[], "yes", ["a", "a"], ["a", ""]])
+@pytest.mark.parametrize("options", [[], "yes", ["a", "a"], ["a", ""], [1, 2], [["a"]], 5, None])
 def test_options_that_are_none(pipe, options):
     with pytest.raises(ParameterError):
         pipe.choose("Hm?", options)

@@ -185,11 +185,19 @@ def test_words_that_are_no_such_value_are_refused(schema, words):
         (Item, []),
         (Item, {"name": "x"}),
         (Currency, "EUR"),
+        (float, "1e999"),
+        (Decimal, "1e-999"),
     ],
 )
 def test_json_that_is_no_such_value_is_refused(schema, value):
     with pytest.raises(ValueError, match=r"^(is|lacks|has) "):
         read_schema(schema).build(value)
+
+
+@pytest.mark.parametrize("written", ["1e999999999", "-1E+999999999", "0e999999999", "9" * 400])
+def test_numbers_of_a_billion_digits_are_not_made(written):
+    with pytest.raises(ValueError, match="is no number"):
+        read_schema(int).build(written)
 
 
 @dataclass
@@ -253,9 +261,10 @@ def test_what_cannot_be_asked_for_is_named(schema, named):
         read_schema(schema)
 
 
-def test_errors_hold_no_addresses():
+@pytest.mark.parametrize("schema", [object(), dict[str, Annotated[int, object()]], {"enum": [object()]}])
+def test_errors_hold_no_addresses(schema):
     with pytest.raises(ParameterError) as caught:
-        read_schema(object())
+        read_schema(schema)
     assert "0x" not in str(caught.value)
 
 

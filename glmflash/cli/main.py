@@ -43,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         return 130
-    except (GlmflashError, OSError) as error:
+    except (GlmflashError, OSError, UnicodeError) as error:  # the last: of a standard stream's encoding
         problem = " ".join(str(error).split())
         sys.stderr.write(f"glmflash: {type(error).__name__}: {problem[:_MOST]}\n")
         return 1

@@ -1,7 +1,7 @@
 """A prompt and ways to go on → how likely each is, token by token: one forward behind the prompt's KV."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,7 +46,7 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
         ParameterError: If a text is empty, or the answer would not begin with it: after reasoning, as a call.
         QueueFullError, ClosedError, EngineDeadError: As `submit`.
     """
-    if isinstance(texts, str) or not texts or not all(texts):
+    if isinstance(texts, str) or not texts or not all(map(_is_text, texts)):
         raise ParameterError("texts", "has to be a list of one or more strings, none of them empty")
     if request.thinking or request.response_format or request.must_call:
         raise ParameterError(
@@ -69,11 +69,19 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
             )
         found: list[tuple[float, ...]] = []
         for pack in _packs(ways):
+            if any(future.cancelled() for future in asked):  # others wait for what nobody wants
+                raise CancelledError
             logits = _forward(model, prefix, pack)[:, :size].float()  # (N, vocab_size)
             found += _logprobs(logits, pack, eos)
         return tuple(found)
 
-    return self.prefill(request, then=measure, part="prompt")
+    asked: list[Future[tuple[tuple[float, ...], ...]]] = []
+    asked.append(self.prefill(request, then=measure, part="prompt"))
+    return asked[0]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _packs(ways: Sequence[_Ids]) -> Iterator[list[_Ids]]:

@@ -1,29 +1,29 @@
-"""Several texts → a grammar of which one is to be written: a trie of their bytes, walked token by token."""
+"""Several texts → a grammar of which one is to be written: their bytes in order, searched token by token."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from glmflash.grammar.state import Mask
 from glmflash.grammar.vocabulary import Vocabulary
 
 __all__ = ["Choice"]
 
+#: First and last but one of the texts that are still possible, and how many bytes of them are written.
+_Place = tuple[int, int, int]
+
+_KEPT = 256  # places whose tokens are remembered
+
 
 def __dir__() -> list[str]:
     return __all__
 
 
-@dataclass(slots=True, eq=False)
-class _Node:
-    """All texts that go on from here."""
-
-    next: "dict[int, _Node]" = field(default_factory=dict)
-    last: bool = False  # a text ends here
-    ids: Sequence[int] | None = None  # tokens that are a way on; found when they are first needed
-
-
 class Choice:
     """One of several texts, byte for byte.
+
+    Texts in order take no more memory than they have bytes; a tree of them takes hundreds of times that.
 
     Args:
         texts: The texts.
@@ -40,43 +40,51 @@ class Choice:
     """
 
     def __init__(self, texts: Sequence[str], vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._longest = max(map(len, vocabulary.ids), default=0)
-        self._root = _Node()
-        for text in texts:
-            node = self._root
-            for byte in text.encode():
-                node = node.next.setdefault(byte, _Node())
-            node.last = True
+        self.vocabulary = vocabulary
+        self._texts = sorted({text.encode() for text in texts})
+        self._ids: OrderedDict[_Place, list[int]] = OrderedDict()
+        self._root = (0, len(self._texts), 0)
         self.mask(self._root)  # which has the most to find, and here nobody waits for it
 
     def start(self) -> "Chosen":
         """Begin a text."""
         return Chosen(self, self._root)
 
-    def mask(self, node: _Node) -> Mask:
-        """Tokens that are a way on from a node, and the ends if a text ends there."""
-        if node.ids is None:
-            ids = [token for piece in self._pieces(node) for token in self._vocabulary.ids.get(piece, ())]
-            node.ids = [*ids, *(self._vocabulary.eos if node.last else ())]
-        return self._vocabulary.mask(node.ids)
+    def mask(self, place: _Place) -> Mask:
+        """Tokens that are a way on from a place, and the ends if a text ends there."""
+        ids = self._ids.pop(place, None)
+        if ids is None:
+            ids = [token for piece in self._pieces(place) for token in self.vocabulary.ids.get(piece, ())]
+            ids += self.vocabulary.eos if self.ends(place) else ()
+        self._ids[place] = ids
+        if len(self._ids) > _KEPT:
+            self._ids.popitem(last=False)
+        return self.vocabulary.mask(ids)
 
-    def follow(self, node: _Node, token_id: int) -> _Node:
-        """Where a token leads that the node's mask has."""
-        for byte in self._vocabulary.pieces[token_id]:
-            node = node.next[byte]
-        return node
+    def follow(self, place: _Place, token_id: int) -> _Place:
+        """Where a token leads that the place's mask has."""
+        first, end, depth = place
+        begun = self._texts[first][:depth] + self.vocabulary.pieces[token_id]
+        first = bisect_left(self._texts, begun, first, end)
+        end = bisect_left(self._texts, True, first, end, key=lambda text: text[: len(begun)] != begun)
+        return first, end, len(begun)
 
-    def _pieces(self, node: _Node) -> Iterator[bytes]:
-        """All bytes that go on from a node, as long as tokens can be."""
-        ways = [(b"", node)]
-        while ways:
-            piece, node = ways.pop()
-            for byte, after in node.next.items():
-                way = piece + bytes([byte])
-                yield way
-                if len(way) < self._longest:
-                    ways.append((way, after))
+    def ends(self, place: _Place) -> bool:
+        """Whether a text ends at a place: then it is the first of them."""
+        first, _, depth = place
+        return len(self._texts[first]) == depth
+
+    def _pieces(self, place: _Place) -> set[bytes]:
+        """Bytes that go on from a place, as long as a token begins with them."""
+        first, end, depth = place
+        found: set[bytes] = set()
+        for text in self._texts[first:end]:
+            for to in range(depth + 1, len(text) + 1):
+                piece = text[depth:to]
+                if piece not in found and not self.vocabulary.begins(piece):
+                    break
+                found.add(piece)
+        return found
 
 
 @dataclass(slots=True, eq=False)
@@ -84,18 +92,21 @@ class Chosen:
     """How far one text has come."""
 
     grammar: Choice
-    node: _Node
+    place: _Place
+    ended: bool = False
 
     def mask(self) -> Mask:
         """Which tokens may come next."""
-        return self.grammar.mask(self.node)
+        return self.grammar.vocabulary.ends if self.ended else self.grammar.mask(self.place)
 
     def accept(self, token_id: int) -> None:
         """The text goes on with this token; after an end token nothing but ends may come."""
-        ended = token_id in self.grammar._vocabulary.eos
-        self.node = _Node(last=True) if ended else self.grammar.follow(self.node, token_id)
+        self.ended = self.ended or token_id in self.grammar.vocabulary.eos
+        if not self.ended:
+            self.place = self.grammar.follow(self.place, token_id)
 
     @property
     def complete(self) -> bool:
         """Whether a text ends here and none goes on."""
-        return self.node.last and not self.node.next
+        first, end, _ = self.place
+        return self.ended or (end - first == 1 and self.grammar.ends(self.place))

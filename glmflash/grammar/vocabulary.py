@@ -1,5 +1,6 @@
 """The bytes of each token → what grammars ask of a vocabulary: ends, tokens by bytes, all bytes in a row."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +58,22 @@ class Vocabulary:
             if piece and token_id not in self.eos:
                 found.setdefault(piece, []).append(token_id)
         return found
+
+    @cached_property
+    def ordered(self) -> list[bytes]:
+        """Bytes of the tokens, each once, in order."""
+        return sorted(self.ids)
+
+    def begins(self, piece: bytes) -> bool:
+        """Whether a token begins with these bytes.
+
+        Example:
+            >>> vocabulary = Vocabulary([b"a", b"bcd", b""], eos=frozenset([2]))
+            >>> vocabulary.begins(b"bc"), vocabulary.begins(b"ab")
+            (True, False)
+        """
+        place = bisect_left(self.ordered, piece)
+        return place < len(self.ordered) and self.ordered[place].startswith(piece)
 
     @cached_property
     def flat(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

@@ -1,7 +1,7 @@
 """A question and its possible answers → how probable each is, in one forward behind the question."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
@@ -103,13 +103,19 @@ def choose(
         >>> round(sum(answers.values()), 6)
         1.0
     """
-    listed = list(options) if not isinstance(options, str) else []
-    if not listed or len(set(listed)) < len(listed):
+    given: object = options
+    listed = list(options) if isinstance(given, Iterable) and not isinstance(given, str) else []
+    if not listed or not all(map(_is_text, listed)) or len(set(listed)) < len(listed):
         raise ParameterError(
-            "options", "is empty, has one twice, or is no list; allowed: a list of different strings"
+            "options",
+            "is empty, has one twice, or holds what is no text; allowed: a list of different strings",
         )
     engine = self.engine
     messages = prepare.question(text, images=images, system=system)
     request = prepare.request(messages, settings, defaults=engine.generation)
     found = engine.wait(engine.score(request, listed))
     return Choices({option: sum(logprobs) for option, logprobs in zip(listed, found, strict=True)})
+
+
+def _is_text(option: object) -> bool:
+    return isinstance(option, str)

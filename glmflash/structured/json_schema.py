@@ -91,6 +91,8 @@ def _referred(reference: object, name: str, root: Mapping[str, object]) -> objec
 def _of(schema: Mapping[str, object], name: str, root: Mapping[str, object], depth: int) -> Kind:
     options = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(options, list):
+        if not all(one is None or isinstance(one, (str, int, float)) for one in options):
+            raise ParameterError(name, f"has values to choose from that are lists or objects; {_ALLOWED}")
         kind = kinds.choice({str(one): one for one in options if one is not None})
         return composites.maybe(kind) if None in options else kind
     match schema.get("type"):

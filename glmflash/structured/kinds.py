@@ -22,6 +22,8 @@ __all__ = [
 
 Json = dict[str, object]
 
+_MOST_DIGITS = 300  # before the point, or zeros behind it; floats have no more
+
 
 def __dir__() -> list[str]:
     return __all__
@@ -101,7 +103,8 @@ def number(make: Callable[[Decimal], object]) -> Kind:
         if isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool):
             with contextlib.suppress(InvalidOperation):
                 exact = Decimal(str(value))
-        if not exact.is_finite():
+        # Of 1e999999999 Python would make an integer of a billion digits, which nothing can interrupt.
+        if not exact.is_finite() or abs(exact.adjusted()) > _MOST_DIGITS:
             raise ValueError("is no number")
         if make is int and exact != exact.to_integral_value():
             raise ValueError("is no whole number")

@@ -129,7 +129,8 @@ def _generic(hint: object, name: str, inside: tuple[object, ...]) -> Kind:
         return composites.many(_kind(given[0], f"{name}[]", inside), tuple if origin is tuple else list)
     if origin is tuple and given:
         return composites.row([_kind(one, f"{name}[{place}]", inside) for place, one in enumerate(given)])
-    raise ParameterError(name, f"is of type {hint}; {_ALLOWED}")
+    called = getattr(origin, "__name__", None) or "unknown"  # what is in its brackets may hold an address
+    raise ParameterError(name, f"is of type {called}; {_ALLOWED}")
 
 
 def _option(value: object, name: str) -> str:
