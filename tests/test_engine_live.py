@@ -125,6 +125,16 @@ def test_showing_takes_no_piece_from_whoever_iterates(pipe, page) -> None:
     assert page.shown[-1] == stream.result._repr_html_()
 
 
+def test_an_end_that_comes_while_it_is_being_shown_is_shown(pipe, page, monkeypatch) -> None:
+    replace = page.replace
+    monkeypatch.setattr(page, "replace", lambda html, text: (time.sleep(0.2), replace(html, text)))
+    stream = pipe.stream("Hi", **OPTIONS)
+    stream._ipython_display_()
+    list(stream)
+    assert not stream._live.shown
+    assert page.shown[-1] == stream.result._repr_html_()
+
+
 def test_an_async_stream_is_shown_too(pipe, page) -> None:
     async def ask() -> Result:
         stream = pipe.astream("Hi", **OPTIONS)

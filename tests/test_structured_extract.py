@@ -82,6 +82,12 @@ def test_confidence_is_the_probability_that_the_answer_itself_reports(pipe, rece
     assert field.confidence == pytest.approx(math.exp(sum(one.logprob for one in plain.logprobs)), rel=1e-4)
 
 
+@pytest.mark.parametrize("logprobs", [None, 0, 6])
+def test_box_markers_can_be_found_among_the_best_tokens(pipe, receipt, logprobs):
+    (result,) = pipe.extract(receipt[0], str, on_error="none", logprobs=logprobs).results
+    assert {len(one.top) for one in result.logprobs} == {max(4, logprobs or 0)}
+
+
 @pytest.mark.extras
 def test_a_constraint_does_not_change_what_the_model_is_sure_of(pipe, draw):
     pytest.importorskip("llguidance")

@@ -60,9 +60,10 @@ class Live:
             future: Of the result.
             text: For whatever shows no HTML.
         """
+        done = future.done()  # before: it may end while it is being shown, and its end is still to be seen
         html = self.html(future)
         replace = notebook.show(html, text)
-        if notebook.watched() and not future.done():
+        if notebook.watched() and not done:
             thread = threading.Thread(
                 target=self._follow, args=(future, text, replace, html), name="glmflash-display", daemon=True
             )
