@@ -162,6 +162,13 @@ def test_texts_that_are_none(world, engine, texts):
         scores(engine, question("Hm?"), texts)
 
 
+def test_more_than_neighbours_should_wait_for(world, engine, monkeypatch):
+    monkeypatch.setattr(scoring, "_MOST", 12)
+    assert len(scores(engine, asked_about(world), ["yes", "no"])) == 2
+    with pytest.raises(ParameterError, match="at most 12"):
+        scores(engine, asked_about(world), [f"answer {number}" for number in range(12)])
+
+
 @pytest.mark.parametrize("options", [{"thinking": True}, {"thinking": "auto"}, {"choice": ["a"]}])
 def test_what_would_come_before_an_answer_or_forbid_it(engine, options):
     with pytest.raises(ParameterError, match="thinking, response_format and tool_choice"):

@@ -193,3 +193,14 @@ def test_masks_of_a_kept_state_do_not_change():
     before = state.mask().copy()
     follow(GRAMMAR, b'{"a": [1, {"b": 2}]}', Random(0))
     assert np.array_equal(state.mask(), before)
+
+
+def test_grammars_of_large_rules_are_not_all_kept():
+    compiler = Compiler(VOCABULARY, characters=100)
+    small, large = ResponseFormat("choice", ("a", "b")), ResponseFormat("choice", ("c" * 90,))
+    assert compiler(small) is compiler(small)
+    compiler(large)
+    assert len(compiler) == 2
+    other = ResponseFormat("choice", ("d" * 200,))  # the newest stays, whatever it takes
+    assert compiler(other) is compiler(other)
+    assert len(compiler) == 1

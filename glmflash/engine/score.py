@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["score"]
 
 _PACK = 256  # tokens of one forward: their logits are whole rows of the vocabulary
+_MOST = 4096  # tokens of all texts: neighbours wait until they are computed
 _Ids = tuple[int, ...]
 
 
@@ -43,23 +44,18 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
         A future with, for each text, the log-probability of each of its tokens, and last of its end.
 
     Raises:
-        ParameterError: If a text is empty, or the answer would not begin with it: after reasoning, as a call.
+        ParameterError: If a text is empty, the answer would not begin with it (after reasoning, as a call),
+            or all together have more than 4,096 tokens.
         QueueFullError, ClosedError, EngineDeadError: As `submit`.
     """
-    if isinstance(texts, str) or not texts or not all(map(_is_text, texts)):
-        raise ParameterError("texts", "has to be a list of one or more strings, none of them empty")
-    if request.thinking or request.response_format or request.must_call:
-        raise ParameterError(
-            "thinking, response_format and tool_choice",
-            "cannot be given where answers are compared as they are",
-        )
-    if not TemplateStyle.of(self.tokenizer.controls).switch:
-        raise ParameterError("texts", "cannot be compared: this checkpoint always thinks before it answers")
+    _check(self, request, texts)
     model, eos, size = self.model, sorted(self.eos), self.tokenizer.vocab_size
     ways = [tuple(self.tokenizer.encode(text)) for text in texts]
+    limit = model.config.text.max_position_embeddings
+    if (total := sum(map(len, ways)) + len(ways)) > _MOST and max(map(len, ways)) < limit:
+        raise ParameterError("texts", f"have {total} tokens with their ends; allowed: at most {_MOST} in all")
 
     def measure(prefix: Prefix) -> tuple[tuple[float, ...], ...]:
-        limit = model.config.text.max_position_embeddings
         tokens = len(prefix.prompt) + max(map(len, ways))
         if tokens > limit:
             raise ContextLengthError(
@@ -78,6 +74,18 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
     asked: list[Future[tuple[tuple[float, ...], ...]]] = []
     asked.append(self.prefill(request, then=measure, part="prompt"))
     return asked[0]
+
+
+def _check(self: "Engine", request: Request, texts: Sequence[str]) -> None:
+    if isinstance(texts, str) or not texts or not all(map(_is_text, texts)):
+        raise ParameterError("texts", "has to be a list of one or more strings, none of them empty")
+    if request.thinking or request.response_format or request.must_call:
+        raise ParameterError(
+            "thinking, response_format and tool_choice",
+            "cannot be given where answers are compared as they are",
+        )
+    if not TemplateStyle.of(self.tokenizer.controls).switch:
+        raise ParameterError("texts", "cannot be compared: this checkpoint always thinks before it answers")
 
 
 def _is_text(value: object) -> bool:

@@ -24,6 +24,7 @@ class Compiler:
     Args:
         vocabulary: Of the checkpoint.
         keep: Most grammars kept.
+        characters: Most characters of the rules of all that are kept, except the newest.
 
     Example:
         >>> compiler = Compiler(Vocabulary([b"yes", b"no", b""], eos=frozenset([2])))
@@ -31,9 +32,9 @@ class Compiler:
         [True, True, False]
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, keep: int = 64) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, keep: int = 64, characters: int = 2_000_000) -> None:
         self._vocabulary = vocabulary
-        self._keep = keep
+        self._keep, self._characters = keep, characters
         self._made: OrderedDict[ResponseFormat, Grammar] = OrderedDict()
         self._guidance: Guidance | None = None
         self._lock = threading.Lock()
@@ -50,9 +51,15 @@ class Compiler:
         with self._lock:
             grammar = self._made.pop(form, None) or self._make(form)
             self._made[form] = grammar
-            if len(self._made) > self._keep:
+            while len(self._made) > self._keep or (self._size() > self._characters and len(self._made) > 1):
                 self._made.popitem(last=False)
             return grammar
+
+    def _size(self) -> int:
+        """Characters of all rules: what a grammar takes grows with its rule."""
+        return sum(
+            len(form.rule) if isinstance(form.rule, str) else sum(map(len, form.rule)) for form in self._made
+        )
 
     def _make(self, form: ResponseFormat) -> Grammar:
         if form.kind == "json_object":
