@@ -14,6 +14,8 @@ nox.options.reuse_venv = "yes"
 
 # The tests' matrices are too small for more threads, and so their rounding is the same on every machine.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+# Whole files, for what a file's tests share is made once. More processes would need more memory.
+TWO_PROCESSES = ("--numprocesses", "2", "--dist", "loadfile")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -57,7 +59,7 @@ def typecheck(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and property tests, docstrings and pages."""
     install(session, "test")
-    session.run("pytest", *session.posargs, env=ONE_THREAD)
+    session.run("pytest", *TWO_PROCESSES, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
