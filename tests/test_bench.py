@@ -58,7 +58,8 @@ def check_guided(report):
         for formats in cells.values():
             assert formats.keys() == {"none", "json_object", "json_schema", "regex"}
             check_numbers({name: cell["over_none"] for name, cell in formats.items()})
-            assert all(cell["step_ms"] > 0 for cell in formats.values())
+            assert all(0 < cell["engine_ms"] < cell["step_ms"] for cell in formats.values())
+            assert formats["none"]["added"] == 0
             assert formats["none"]["over_none"]["ratio"] == 1
 
 
