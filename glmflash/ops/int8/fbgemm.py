@@ -38,10 +38,15 @@ class _FbgemmWeight:
         return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
 
     def unpack(self) -> Tensor:
-        out = torch.empty(self._shape, dtype=torch.int8)  # (O, I)
+        parts = (torch.ops.quantized.linear_unpack(packed)[0].int_repr() for packed in self._packed)
+        if len(self._packed) == 1:
+            whole: Tensor = next(parts)  # (O, I)
+            return whole
+        out = torch.empty(
+            self._shape, dtype=torch.int8
+        )  # (O, I), filled part by part: tall weights are large
         start = 0
-        for packed in self._packed:
-            part = torch.ops.quantized.linear_unpack(packed)[0].int_repr()
+        for part in parts:
             out[start : start + len(part)] = part
             start += len(part)
         return out
