@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from glmflash.errors import FetchError, MessageError
 from glmflash.media.sources import DataUrl
+from glmflash.prompt.messages import kind_of
 
 __all__ = ["chat", "picture", "question"]
 
@@ -39,7 +40,7 @@ def chat(messages: object) -> list[dict[str, object]]:
         [{'role': 'user', 'content': [{'type': 'image', 'image': DataUrl()}]}]
     """
     if not isinstance(messages, list):
-        raise MessageError(f"messages is {_kind(messages)}; allowed: a list of objects")
+        raise MessageError(f"messages is {kind_of(messages)}; allowed: a list of objects")
     return [_message(message, f"messages[{i}]") for i, message in enumerate(messages)]
 
 
@@ -55,7 +56,7 @@ def question(prompt: object, image: object) -> list[dict[str, object]]:
         FetchError: If the picture is somewhere on the network.
     """
     if not isinstance(prompt, str):
-        raise MessageError(f"prompt is {_kind(prompt)}; allowed: a string")
+        raise MessageError(f"prompt is {kind_of(prompt)}; allowed: a string")
     content: list[object] = [{"type": "text", "text": prompt}]
     if image is not None:
         # A colon is in every URL and in no base64. What a picture is, its bytes say, not its media type.
@@ -78,7 +79,7 @@ def picture(url: object, where: str) -> DataUrl:
         glmflash.errors.MessageError: image is no data URL; allowed: 'data:image/...;base64,...'
     """
     if not isinstance(url, str):
-        _refuse(where, _kind(url), "a string 'data:image/...;base64,...'")
+        _refuse(where, kind_of(url), "a string 'data:image/...;base64,...'")
     if url[:5].lower() == "data:":
         return DataUrl(url)
     if url[:8].lower().startswith(("http:", "https:")):
@@ -91,31 +92,31 @@ def picture(url: object, where: str) -> DataUrl:
 
 def _message(message: object, where: str) -> dict[str, object]:
     if not isinstance(message, Mapping):
-        raise MessageError(f"{where} is {_kind(message)}; allowed: an object with role and content")
+        raise MessageError(f"{where} is {kind_of(message)}; allowed: an object with role and content")
     _check_keys(message, (*_KEPT, *_IGNORED, "content"), where)
     copy = {key: message[key] for key in _KEPT if message.get(key) is not None}
     content = message.get("content")
     if isinstance(content, list):
         content = [_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
     elif not isinstance(content, str | None):
-        _refuse(f"{where}.content", _kind(content), "a string or a list of parts")
+        _refuse(f"{where}.content", kind_of(content), "a string or a list of parts")
     return copy | {"content": content}
 
 
 def _part(part: object, where: str) -> dict[str, object]:
     if not isinstance(part, Mapping):
-        raise MessageError(f"{where} is {_kind(part)}; allowed: an object such as {{'type': 'text', ...}}")
+        raise MessageError(f"{where} is {kind_of(part)}; allowed: an object such as {{'type': 'text', ...}}")
     match part.get("type"):
         case "text":
             _check_keys(part, ("type", "text"), where)
             text = part.get("text")
             if not isinstance(text, str):
-                _refuse(f"{where}.text", _kind(text), "a string")
+                _refuse(f"{where}.text", kind_of(text), "a string")
             return {"type": "text", "text": text}
         case "image_url":
             _check_keys(part, ("type", "image_url"), where)
             return {"type": "image", "image": _image_url(part.get("image_url"), f"{where}.image_url")}
-    return _refuse(f"{where}.type", _kind(part.get("type")), "text, image_url")
+    return _refuse(f"{where}.type", kind_of(part.get("type")), "text, image_url")
 
 
 def _image_url(value: object, where: str) -> DataUrl:
@@ -124,22 +125,15 @@ def _image_url(value: object, where: str) -> DataUrl:
     _check_keys(value, ("url", "detail"), where)
     detail = value.get("detail")
     if detail not in _DETAILS:
-        _refuse(f"{where}.detail", _kind(detail), "auto, low, high, or nothing; it makes no difference")
+        _refuse(f"{where}.detail", kind_of(detail), "auto, low, high, or nothing; it makes no difference")
     return picture(value.get("url"), f"{where}.url")
 
 
 def _check_keys(value: Mapping[object, object], allowed: Sequence[str], where: str) -> None:
     for key in value:
         if key not in allowed and value[key] is not None:
-            raise MessageError(f"{where} has a field {_kind(key)} too many; allowed: {', '.join(allowed)}")
+            raise MessageError(f"{where} has a field {kind_of(key)} too many; allowed: {', '.join(allowed)}")
 
 
 def _refuse(where: str, found: str, allowed: str) -> NoReturn:
     raise MessageError(f"{where} is {found}; allowed: {allowed}")
-
-
-def _kind(value: object) -> str:
-    """Name a wrong value without repeating what may be a secret or a megabyte: short words, else the type."""
-    if value is None:
-        return "missing"
-    return repr(value) if isinstance(value, str) and len(value) <= 20 else f"a {type(value).__name__}"

@@ -18,6 +18,7 @@ __all__ = [
     "Text",
     "ToolCall",
     "Video",
+    "kind_of",
     "parse",
     "question",
     "to_json",
@@ -111,7 +112,7 @@ def parse(messages: Sequence[Mapping[str, object]]) -> tuple[tuple[Message, ...]
         ((Image(index=0), Text(text='The total?')), ('receipt.png',))
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
-        raise MessageError(f"messages is {_kind(messages)}; give a list of messages")
+        raise MessageError(f"messages is {kind_of(messages)}; give a list of messages")
     if not messages:
         raise MessageError("messages is empty; give at least one, such as {'role': 'user', 'content': '...'}")
     sources = _Sources([], [])
@@ -167,7 +168,7 @@ class _Sources(NamedTuple):
 
 def _message(message: object, where: str, sources: _Sources) -> Message:
     if not isinstance(message, Mapping):
-        raise MessageError(f"{where} is {_kind(message)}; allowed: an object with role and content")
+        raise MessageError(f"{where} is {kind_of(message)}; allowed: an object with role and content")
     role = message.get("role")
     role = "system" if role == "developer" else role  # OpenAI's newer word for it
     if role not in _ROLES:
@@ -199,7 +200,7 @@ def _parts(content: object, role: str, where: str, sources: _Sources) -> tuple[P
 
 def _part(part: object, where: str, sources: _Sources) -> Part:
     if not isinstance(part, Mapping):
-        raise MessageError(f"{where} is {_kind(part)}; allowed: an object such as {{'type': 'text', ...}}")
+        raise MessageError(f"{where} is {kind_of(part)}; allowed: an object such as {{'type': 'text', ...}}")
     kind = part.get("type")
     if kind is None:
         kind = next((key for key in _KINDS if key in part), None)
@@ -249,7 +250,7 @@ def _tool_call(call: object, where: str) -> ToolCall:
     if isinstance(call, Mapping):
         call = call.get("function") or call
     if not isinstance(call, Mapping):
-        raise MessageError(f"{where} is {_kind(call)}; allowed: an object with a function")
+        raise MessageError(f"{where} is {kind_of(call)}; allowed: an object with a function")
     name, arguments = call.get("name"), call.get("arguments")
     if not isinstance(name, str):
         _refuse(where, "name", name, "a string")
@@ -271,10 +272,10 @@ def _argument(key: object, value: object, where: str) -> tuple[str, str]:
 
 
 def _refuse(where: str, key: str, value: object, allowed: str) -> NoReturn:
-    raise MessageError(f"{where}: {key} is {_kind(value)}; allowed: {allowed}")
+    raise MessageError(f"{where}: {key} is {kind_of(value)}; allowed: {allowed}")
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
     """Name a wrong value without repeating what may be a secret or a megabyte: short words, else the type."""
     if value is None:
         return "missing"
