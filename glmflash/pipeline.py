@@ -1,16 +1,15 @@
 """A checkpoint's name → a pipeline: pictures and questions in, typed answers out. Wiring, no logic."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import torch
 
 from glmflash import prepare
 from glmflash.asks import Item, Talk
-from glmflash.batching import OnError, batch, ordered
 from glmflash.engine.encoded import EncodedImage, encode
 from glmflash.engine.engine import Engine
 from glmflash.engine.events import Observer
@@ -20,6 +19,7 @@ from glmflash.engine.stats import Stats
 from glmflash.engine.stream import AsyncStream, Stream
 from glmflash.errors import ClosedError, ParameterError
 from glmflash.loading import load_engine
+from glmflash.many import batch, map_
 from glmflash.media.policy import InputPolicy
 from glmflash.output.result import Result
 from glmflash.plan import plan, require_room
@@ -58,6 +58,8 @@ class Pipeline:
         self._source = source
 
     plan = staticmethod(plan)
+    batch = batch
+    map = map_
     choose = choose
     extract = extract
     locate = locate
@@ -191,47 +193,6 @@ class Pipeline:
         """
         return (engine := self.engine).submit(prepare.one(item, options, defaults=engine.generation))
 
-    def batch(
-        self,
-        items: Iterable[Item],
-        *,
-        on_error: OnError = "raise",
-        progress: Progress = None,
-        **options: Unpack[Options],
-    ) -> list[Any]:
-        """Ask many questions at once, and wait for all answers, in order.
-
-        Args:
-            items: As for `submit`.
-            on_error: "raise" ends everything with the first error; "return" puts errors in the places of
-                the results that they stand for.
-            progress: As for `from_pretrained`; a function hears of requests answered and in all.
-            options: For items that do not say otherwise.
-        """
-        ask, most = self._asking(options), self.engine.prefetch
-        return batch(ask, items, prefetch=most, on_error=on_error, progress=progress)
-
-    def map(
-        self,
-        items: Iterable[Item],
-        *,
-        on_error: OnError = "raise",
-        prefetch: int | None = None,
-        progress: Progress = False,
-        **options: Unpack[Options],
-    ) -> Iterator[Any]:
-        """Ask as many questions as come, lazily: answers are yielded in order while the next are computed.
-
-        Args:
-            items: As for `submit`; may be endless.
-            on_error: As for `batch`.
-            prefetch: Most items taken whose answers were not; by default twice `max_batch`.
-            progress: As for `batch`; the number in all is None unless `items` has a length.
-            options: For items that do not say otherwise.
-        """
-        most, ask = self.engine.prefetch if prefetch is None else prefetch, self._asking(options)
-        return ordered(ask, items, prefetch=most, on_error=on_error, progress=progress)
-
     def session(self, *, system: str | None = None, **options: Unpack[Options]) -> Session:
         """Begin a conversation; each turn computes only what is new. Options are for every question."""
         read = self.engine.read
@@ -291,10 +252,6 @@ class Pipeline:
         if self._engine is None:
             return "<Pipeline: closed>"
         return repr(self._engine).replace("Engine", "Pipeline", 1)
-
-    def _asking(self, options: Options) -> Callable[[Item], Future[Result]]:
-        engine = self.engine  # `submit` for many: it waits for a place in line
-        return lambda item: engine.submit(prepare.one(item, options, defaults=engine.generation), wait=True)
 
     def _request(self, messages: Sequence[Mapping[str, object]], options: Options) -> Request:
         return prepare.request(messages, options, defaults=self.engine.generation)

@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("weights",),
     ("engine",),
     ("asks", "prepare", "session", "batching", "loading", "plan", "answers", "testing"),
-    ("structured", "tools"),
+    ("many", "structured", "tools"),
     ("pipeline", "openai", "evaluate"),
     ("cli",),
     ("__init__", "__main__"),
