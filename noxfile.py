@@ -106,9 +106,9 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the network, the engine, INT8 beside transformers, then formats of answers, as JSON."""
+    """Measure the network, the engine, INT8 beside transformers, formats of answers, observers, as JSON."""
     install(session, "parity", "extras")
-    for script in ("bench.py", "engine.py", "int8.py", "guided.py"):
+    for script in ("bench.py", "engine.py", "int8.py", "guided.py", "watch.py"):
         session.run("python", f"tests/bench/{script}", *session.posargs)
 
 

@@ -9,7 +9,14 @@ from typing import get_args
 import pytest
 
 from glmflash.engine import events
-from glmflash.engine.events import BlockEvicted, Event, Observers, RequestQueued, RequestRefused, TokenGenerated
+from glmflash.engine.events import (
+    BlockEvicted,
+    Event,
+    Observers,
+    RequestQueued,
+    RequestRefused,
+    TokenGenerated,
+)
 from glmflash.errors import ParameterError
 
 KINDS = get_args(Event)
@@ -18,7 +25,15 @@ KINDS = get_args(Event)
 def made(kind: type) -> Event:
     """One event of the kind, with something in every field."""
     wanted = {field.name for field in dataclasses.fields(kind)} - {"time"}
-    values = {"request": 1, "priority": 0, "index": 0, "code": "x", "digest": "d", "seconds": 0.5, "tokens": 2}
+    values = {
+        "request": 1,
+        "priority": 0,
+        "index": 0,
+        "code": "x",
+        "digest": "d",
+        "seconds": 0.5,
+        "tokens": 2,
+    }
     values |= {"cached": False, "token_id": 3, "block": 4}
     return kind(**{name: values[name] for name in wanted & values.keys()})
 
@@ -36,7 +51,9 @@ def test_an_event_is_a_frozen_value_that_knows_its_time(kind: type) -> None:
 
 
 def test_every_event_is_public() -> None:
-    assert {kind.__name__ for kind in KINDS} | {"Event", "Observer", "Observers", "Operation"} == set(events.__all__)
+    assert {kind.__name__ for kind in KINDS} | {"Event", "Observer", "Observers", "Operation"} == set(
+        events.__all__
+    )
 
 
 def test_observers_are_told_in_order() -> None:

@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("weights",),
     ("engine",),
     ("asks", "prepare", "session", "batching", "loading", "plan", "answers", "testing"),
-    ("many", "structured", "tools"),
+    ("many", "structured", "tools", "observability"),
     ("pipeline", "openai", "evaluate"),
     ("cli",),
     ("__init__", "__main__"),
@@ -40,6 +40,8 @@ ALLOWED = {
     "triton": ("ops.int8.triton",),
     "pandas": ("output.table",),
     "llguidance": ("grammar.guidance",),
+    "opentelemetry": ("observability.otel",),
+    "prometheus_client": ("observability.prometheus",),
     "numpy": (
         "ops.int8.activations", "media", "prompt", "grammar", "output", "testing", "prepare", "pipeline",
         "engine",
