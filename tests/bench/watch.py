@@ -38,7 +38,7 @@ from glmflash.observability import JsonFormatter, OpenTelemetry, PrometheusMetri
 def options() -> argparse.Namespace:
     described = parser(
         __doc__.splitlines()[0],
-        dtypes=["int8"], rounds=8, steps=16, steps_help="tokens of an answer",
+        dtypes=["int8"], rounds=5, steps=16, steps_help="tokens of an answer",
     )  # fmt: skip
     described.add_argument("--side", type=int, help="pixels of a picture's side", default=448)
     chosen = described.parse_args()
