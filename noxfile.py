@@ -77,6 +77,8 @@ def extras(session: nox.Session) -> None:
     """What needs an optional extra, with all of them there."""
     install(session, "extras")
     session.run("pytest", "-m", "extras", *(session.posargs or ["tests"]), env=ONE_THREAD)
+    if not session.posargs:  # elsewhere what this page shows is skipped
+        session.run("pytest", "docs/how-to/pdf.md", env=ONE_THREAD)
 
 
 @nox.session

@@ -44,7 +44,7 @@ from glmflash.errors import (
     QueueFullError,
 )
 from glmflash.grammar import ResponseFormat
-from glmflash.media import DataUrl, InputPolicy, Url
+from glmflash.media import DataUrl, InputPolicy, PdfPages, Url, read_pdf
 from glmflash.output import Box, Delta, Result, Table, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
@@ -82,6 +82,7 @@ __all__ = [
     "MessageError",
     "NumericsError",
     "ParameterError",
+    "PdfPages",
     "Pipeline",
     "Plan",
     "QuantizationConfig",
@@ -101,6 +102,7 @@ __all__ = [
     "ToolRun",
     "Url",
     "Usage",
+    "read_pdf",
 ]
 
 

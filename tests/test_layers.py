@@ -39,6 +39,7 @@ ALLOWED = {
     "tqdm": ("progress",),
     "triton": ("ops.int8.triton",),
     "pandas": ("output.table",),
+    "pypdfium2": ("media.pdf",),
     "llguidance": ("grammar.guidance",),
     "opentelemetry": ("observability.otel",),
     "prometheus_client": ("observability.prometheus",),

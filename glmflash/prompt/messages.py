@@ -125,7 +125,8 @@ def question(text: str, *, images: object = None, system: str | None = None) -> 
 
     Args:
         text: The question.
-        images: None, one picture, or a list or tuple of pictures, each of any kind that `media.read` takes.
+        images: None, one picture, or a list, tuple or other sequence of pictures, each of any kind that
+            `media.read` takes. The bytes of one, and its path, are one.
         system: A system message to begin with.
 
     Raises:
@@ -138,7 +139,8 @@ def question(text: str, *, images: object = None, system: str | None = None) -> 
     for name, value in (("the question", text), ("system", "" if system is None else system)):
         if not isinstance(value, str):
             raise MessageError(f"{name} is a {type(value).__name__}; allowed: a string")
-    pictures = [] if images is None else list(images) if isinstance(images, (list, tuple)) else [images]
+    several = isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
+    pictures = [] if images is None else list(images) if several else [images]
     if any(picture is None for picture in pictures):
         raise MessageError("images holds a None; allowed: pictures only, or images=None for no picture")
     content: list[dict[str, object]] = [{"type": "image", "image": picture} for picture in pictures]
