@@ -50,6 +50,7 @@ from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
+from glmflash.spec import PipelineSpec
 from glmflash.structured import Choices, Extraction
 from glmflash.tools import ToolRun
 from glmflash.version import __version__ as __version__
@@ -84,6 +85,7 @@ __all__ = [
     "ParameterError",
     "PdfPages",
     "Pipeline",
+    "PipelineSpec",
     "Plan",
     "QuantizationConfig",
     "QueueFullError",

@@ -146,8 +146,7 @@ def read_pdf(
 
 
 def _check(dpi: object, password: object, max_pages: object, policy: object) -> None:
-    real = isinstance(dpi, int | float) and not isinstance(dpi, bool)
-    if not real or not 0 < dpi < math.inf:
+    if isinstance(dpi, bool) or not isinstance(dpi, int | float) or not 0 < dpi < math.inf:
         raise ParameterError("dpi", f"is {dpi!r:.40}; allowed: a number above 0, such as 150")
     if not isinstance(password, str | None):
         raise ParameterError("password", f"is a {type(password).__name__}; allowed: a string or None")

@@ -139,14 +139,18 @@ def question(text: str, *, images: object = None, system: str | None = None) -> 
     for name, value in (("the question", text), ("system", "" if system is None else system)):
         if not isinstance(value, str):
             raise MessageError(f"{name} is a {type(value).__name__}; allowed: a string")
-    several = isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview))
-    pictures = [] if images is None else list(images) if several else [images]
+    pictures = [] if images is None else _several(images)
     if any(picture is None for picture in pictures):
         raise MessageError("images holds a None; allowed: pictures only, or images=None for no picture")
     content: list[dict[str, object]] = [{"type": "image", "image": picture} for picture in pictures]
     content.append({"type": "text", "text": text})
     opening: list[dict[str, object]] = [] if system is None else [{"role": "system", "content": system}]
     return [*opening, {"role": "user", "content": content}]
+
+
+def _several(images: object) -> list[object]:
+    encoded = isinstance(images, (str, bytes, bytearray, memoryview))  # sequences too, but one picture each
+    return list(images) if isinstance(images, Sequence) and not encoded else [images]
 
 
 def to_json(value: object, where: str) -> str:
