@@ -82,6 +82,13 @@ def extras(session: nox.Session) -> None:
 
 
 @nox.session
+def ray(session: nox.Session) -> None:
+    """A folder of pictures through Ray Data, with workers that are killed: minutes."""
+    install(session, "ray")
+    session.run("pytest", "-m", "ray", *(session.posargs or ["tests"]), env=ONE_THREAD)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Thousands of requests and conversations: what takes minutes to go wrong."""
     install(session, "extras")
@@ -98,10 +105,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """Run every script of examples/ on the embedded checkpoint; `extras` runs the server."""
+    """Run every script of examples/ on the embedded checkpoint; `extras` runs the server, `ray` the workers."""
     install(session)
     for script in sorted(Path("examples").glob("*.py")):
-        if script.stem == "serve":
+        if script.stem in ("serve", "ray_batch"):
             continue
         session.run("python", str(script), *session.posargs)
 

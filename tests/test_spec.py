@@ -18,9 +18,9 @@ from glmflash import QuantizationConfig as Quantization
 from glmflash.weights.load import load_model
 
 FULL = PipelineSpec(
-    "zai-org/GLM-4.6V-Flash", device="cuda:3", dtype="bfloat16",
-    quantize=Quantization(scheme="w8a8", match="mlp"), revision="abc", local_files_only=True, kv_memory="2 GiB", kv_dtype="int8", max_batch=4, max_waiting=9,
-    input_policy=InputPolicy(max_pixels=1000, formats=("PNG",)),
+    "zai-org/GLM-4.6V-Flash", device="cuda:3", dtype="bfloat16", revision="abc", local_files_only=True,
+    quantize=Quantization(scheme="w8a8", match="mlp"), kv_memory="2 GiB", kv_dtype="int8", max_batch=4,
+    max_waiting=9, input_policy=InputPolicy(max_pixels=1000, formats=("PNG",)),
 )  # fmt: skip
 WRONG = {
     "model": 7, "device": "tpu", "dtype": "float8", "quantize": "int4", "revision": 7, "local_files_only": 1,
