@@ -105,7 +105,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """Run every script of examples/ on the embedded checkpoint; `extras` runs the server, `ray` the workers."""
+    """Run every script of examples/ on the embedded checkpoint; `extras` runs the server, `ray` the batch."""
     install(session)
     for script in sorted(Path("examples").glob("*.py")):
         if script.stem in ("serve", "ray_batch"):

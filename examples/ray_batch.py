@@ -87,8 +87,9 @@ class Output:
 
     def rows(self) -> dict[str, Row]:
         """By name; what was asked again has the later answer."""
-        lines = (line for part in sorted(self.parts.glob("*.jsonl")) for line in part.open())
-        return {row["name"]: row for row in map(json.loads, lines)}
+        parts = sorted(self.parts.glob("*.jsonl"))
+        rows = (json.loads(line) for part in parts for line in part.read_text().splitlines())
+        return {row["name"]: row for row in rows}
 
 
 def answered(
@@ -96,6 +97,8 @@ def answered(
 ) -> Iterator[list[Row]]:
     """Rows of the batches, each as soon as it is there."""
     blocks = math.ceil(len(names) / size)
+    # One more waits at each worker, but not where it could be lost with a neighbour.
+    pool = ActorPoolStrategy(size=min(chosen.workers, blocks), max_tasks_in_flight_per_actor=min(size, 2))
     data = ray.data.from_items([{"name": json.dumps(name)} for name in names], override_num_blocks=blocks)
     rows = data.map_batches(
         Asker,
@@ -103,7 +106,7 @@ def answered(
             spec, str(chosen.folder.resolve()), chosen.question, chosen.max_new_tokens, chosen.threads
         ),
         batch_size=size,
-        compute=ActorPoolStrategy(size=min(chosen.workers, blocks), max_tasks_in_flight_per_actor=min(size, 2)),
+        compute=pool,
         num_cpus=chosen.threads,  # Ray gives a worker as many, and starts no more than there are
         num_gpus=chosen.gpus,
         # A worker that died is made anew, and its batch asked again; not for ever, as is the default: a

@@ -1,4 +1,4 @@
-"""A folder of pictures through Ray, for real: right answers, killed workers, a killed driver, hostile files."""
+"""A folder of pictures through Ray, for real: right answers, killed workers and drivers, hostile files."""
 
 import importlib.util
 import json
@@ -39,7 +39,7 @@ ray_batch.main()
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """200 receipts and a file that is no picture: the folder, the totals printed, and one pipeline's answers."""
+    """200 receipts and what is no picture: the folder, the totals printed, one pipeline's answers."""
     folder = tmp_path_factory.mktemp("receipts")
     sys.path.insert(0, str(ROOT / "examples" / "tiny"))
     import draw
@@ -73,37 +73,40 @@ def start(tmp_path):
             QUESTION,
         ]
         paths = os.pathsep.join([str(ROOT), str(SCRIPT.parent)])
-        process = subprocess.Popen(
-            [*command, "--workers", "2", "--max-new-tokens", "16", *arguments],
-            env={**os.environ, "PYTHONPATH": paths, "HOME": str(tmp_path)},  # Ray leaves files in a home
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with (tmp_path / "stderr").open("a") as said:
+            process = subprocess.Popen(
+                [*command, "--workers", "2", "--max-new-tokens", "16", *arguments],
+                env={**os.environ, "PYTHONPATH": paths, "HOME": str(tmp_path)},  # Ray leaves files in a home
+                stderr=said,
+            )
         started.append(process)
         return process
 
     yield begin
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def parts(out: Path) -> list[Path]:
     return sorted((out / "parts").glob("*.jsonl"))
 
 
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def first_rows(process, out: Path, least: int) -> list[dict]:
     """What the first parts hold, as soon as there are so many."""
     while len(parts(out)) < least:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, (out.parent / "stderr").read_text()
         time.sleep(0.05)
-    return [json.loads(line) for part in parts(out) for line in part.open()]
+    return [row for part in parts(out) for row in read(part)]
 
 
 def finished(process, out: Path) -> list[dict]:
-    said = process.communicate()[1]
-    assert process.returncode == 0, said
-    return [json.loads(line) for line in (out / "answers.jsonl").open()]
+    assert process.wait() == 0, (out.parent / "stderr").read_text()
+    return read(out / "answers.jsonl")
 
 
 def test_every_row_is_right_though_a_worker_is_killed(drawn, start, tmp_path):
@@ -132,9 +135,9 @@ def test_a_killed_driver_goes_on_where_it_was(drawn, start, tmp_path):
     process = start(some, "--batch", "5")
     first_rows(process, out, 3)
     process.kill()
-    process.communicate()
+    process.wait()
     before = {part: part.read_bytes() for part in parts(out)}
-    done = {row["name"]: row for part in before for row in map(json.loads, part.open())}
+    done = {row["name"]: row for part in before for row in read(part)}
     assert 15 <= len(done) < 60
     rows = finished(start(some, "--batch", "5"), out)
     assert {row["name"]: row["text"] for row in rows} == {
@@ -147,8 +150,8 @@ def test_a_killed_driver_goes_on_where_it_was(drawn, start, tmp_path):
     assert finished(start(some), out) == rows  # nothing is missing but the file
     assert len(parts(out)) == count
     other = start(some, "--question", "Who is the vendor?")
-    assert "answers to another question" in other.communicate()[1]
-    assert other.returncode == 1
+    assert other.wait() == 1
+    assert "answers to another question" in (tmp_path / "stderr").read_text()
 
 
 def test_a_picture_that_kills_its_reader_costs_its_own_row_only(drawn, start, tmp_path):
