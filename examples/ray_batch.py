@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ class Asker:
 
     def row(self, name: str, answer: Any) -> Row:  # noqa: ANN401 - a result or an error, as `batch` has it
         """What is written about one picture."""
-        worker = f"{os.uname().nodename}:{os.getpid()}"
+        worker = f"{platform.node()}:{os.getpid()}"
         if isinstance(answer, GlmflashError):
             return {"name": name, "error": answer.code, "message": str(answer), "worker": worker}
         reason = answer.finish_reason
