@@ -44,7 +44,7 @@ from glmflash.errors import (
     QueueFullError,
 )
 from glmflash.grammar import ResponseFormat
-from glmflash.media import DataUrl, InputPolicy, Url
+from glmflash.media import DataUrl, InputPolicy, Url, UrlPolicy
 from glmflash.output import Box, Delta, Result, Table, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
@@ -100,6 +100,7 @@ __all__ = [
     "ToolCall",
     "ToolRun",
     "Url",
+    "UrlPolicy",
     "Usage",
 ]
 
