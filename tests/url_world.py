@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from ipaddress import ip_address
 from pathlib import Path
 
 from PIL import Image
@@ -157,11 +156,6 @@ class Calls:
             yield self
         finally:
             self.listening = False
-
-    @property
-    def private(self) -> list[object]:
-        """Connections to what is no public address, by the standard library's word."""
-        return [to for to in self.connects if not isinstance(to, tuple) or not ip_address(to[0]).is_global]
 
 
 CALLS = Calls()  # a hook of the interpreter cannot be taken away, so there is one
