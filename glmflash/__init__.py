@@ -44,7 +44,7 @@ from glmflash.errors import (
     QueueFullError,
 )
 from glmflash.grammar import ResponseFormat
-from glmflash.media import DataUrl, InputPolicy, PdfPages, Url, read_pdf
+from glmflash.media import DataUrl, InputPolicy, PdfPages, Url, UrlPolicy, read_pdf
 from glmflash.output import Box, Delta, Result, Table, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
@@ -103,6 +103,7 @@ __all__ = [
     "ToolCall",
     "ToolRun",
     "Url",
+    "UrlPolicy",
     "Usage",
     "read_pdf",
 ]

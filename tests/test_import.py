@@ -10,6 +10,9 @@ import pytest
 PROBE = """
 import json, sys, threading, time
 import torch, numpy
+def no_cuda(*args, **kwargs):
+    raise AssertionError("CUDA is initialised")
+torch.cuda._lazy_init = no_cuda
 events, start, before = [], time.perf_counter(), set(sys.modules)
 WATCHED = ("socket.", "subprocess.", "os.system", "os.posix_spawn", "os.fork", "_thread.start_new_thread")
 sys.addaudithook(lambda event, args: events.append(event) if event.startswith(WATCHED) else None)
@@ -21,6 +24,7 @@ print(json.dumps({
     "seconds": seconds,
     "events": events,
     "threads": threading.active_count() - threads,
+    "cuda": torch.cuda.is_initialized(),
     "modules": sorted({name.split(".")[0] for name in set(sys.modules) - before}),
 }))
 """
@@ -37,6 +41,7 @@ def imported() -> dict[str, object]:
 def test_import_starts_nothing(imported: dict[str, object]) -> None:
     assert imported["events"] == []
     assert imported["threads"] == 0
+    assert imported["cuda"] is False
 
 
 @pytest.mark.slow

@@ -93,10 +93,12 @@ class Delivery:
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this request's alone
             self.fail(sequence, error)
             return
-        with _logged("keeping account of a finished request"):
-            self.accounts.finished(result)
-            self._report(sequence, result)
-        self._settle(sequence, lambda future: future.set_result(result))
+        self._give(sequence, result)
+
+    def drop(self, sequence: Sequence) -> None:
+        """It was stopped before there was a prompt: an answer with nothing in it."""
+        timings = sequence.clock.timings(time.perf_counter())
+        self._give(sequence, Result(text="", finish_reason="cancelled", timings=timings))
 
     def complete(self, sequence: Sequence, value: object) -> None:
         """The leading part is computed, and this was made of it."""
@@ -121,6 +123,12 @@ class Delivery:
                 self.accounts.failed("cancelled")
             self._report(sequence, None, "cancelled")
         self._settle(sequence, None)
+
+    def _give(self, sequence: Sequence, result: Result) -> None:
+        with _logged("keeping account of a finished request"):
+            self.accounts.finished(result)
+            self._report(sequence, result)
+        self._settle(sequence, lambda future: future.set_result(result))
 
     def _report(self, sequence: Sequence, result: Result | None, code: str | None = None) -> None:
         if not self.observers:

@@ -19,7 +19,7 @@ from glmflash.engine.inbox import Inbox
 from glmflash.engine.inputs import read_picture
 from glmflash.engine.prefix import Prefix
 from glmflash.engine.preparation import Preparation
-from glmflash.engine.readers import Readers
+from glmflash.engine.reading import desk, desks
 from glmflash.engine.request import Request
 from glmflash.engine.runner import Runner
 from glmflash.engine.sampling import Sampling
@@ -88,8 +88,7 @@ class Engine:
         runner = make_runner(model, settings, self._delivery, vocab_size=tokenizer.vocab_size)
         self._runner: Runner | None = runner
         self._inbox = Inbox[Letter](settings.max_waiting)
-        # Text has a thread of its own, so that it never stands behind pictures.
-        self._readers = Readers(min(4, os.cpu_count() or 1)), Readers(1, name="glmflash-text")
+        self._readers = desks()
         self._fingerprint: Callable[[], str] = cache(partial(fingerprint, model, model.config, preprocessor))
         self._prepare: Preparation | None = Preparation(
             model=model, tokenizer=tokenizer, preprocessor=preprocessor, policy=settings.policy, eos=self.eos,
@@ -288,7 +287,7 @@ class Engine:
         )
         try:
             self._delivery.queued(sequence)
-            readers = self._readers[all(isinstance(one, (Patches, EncodedImage)) for one in request.pictures)]
+            readers = desk(request, self._readers)
             if prepare is None or not readers.call(partial(prepare, sequence), rank=sequence.rank):
                 self._delivery.fail(sequence, closed())
         except BaseException:  # an interrupt, or no thread to be had: nobody will ever see the future

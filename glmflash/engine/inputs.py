@@ -7,14 +7,13 @@ from glmflash.config import ModelConfig, PreprocessorConfig
 from glmflash.engine.encoded import EncodedImage
 from glmflash.engine.overflow import too_long
 from glmflash.engine.prefix import leading
+from glmflash.engine.reading import source
 from glmflash.engine.request import Request
 from glmflash.errors import FetchError, ImageError, ParameterError
 from glmflash.media.patches import Patches, still
 from glmflash.media.policy import InputPolicy
 from glmflash.media.read import read
-from glmflash.media.sources import from_url
 from glmflash.prompt.build import Prompt, build
-from glmflash.prompt.messages import ImageUrl
 from glmflash.prompt.template import TemplateStyle, segments
 from glmflash.prompt.tokenizer import Tokenizer
 
@@ -44,6 +43,7 @@ def read_pictures(
     policy: InputPolicy,
     *,
     fingerprint: Callable[[], str] | None = None,
+    give_up: Callable[[], bool] | None = None,
 ) -> tuple[Patches | EncodedImage, ...]:
     """Decode, resize and cut the request's pictures into patches; those read or encoded before are passed on.
 
@@ -52,10 +52,11 @@ def read_pictures(
         preprocessor: How they become patches.
         policy: Limits on them.
         fingerprint: Gives the one that encoded pictures must have; called only if there are any.
+        give_up: Asked while URLs are fetched; if it says yes, that ends at once.
 
     Raises:
         ImageError: If one cannot be read, breaks the policy, or was encoded by another model.
-        FetchError: If one is a URL that may not be fetched.
+        FetchError: If one is a URL that may not or cannot be fetched.
         ParameterError: If `max_image_tokens` is less than an encoded picture has.
     """
     pictures: list[Patches | EncodedImage] = []
@@ -64,7 +65,9 @@ def read_pictures(
             if isinstance(picture, EncodedImage):
                 _check_encoded(picture, request, fingerprint)
             pictures.append(
-                read_picture(picture, preprocessor, policy, max_image_tokens=request.max_image_tokens)
+                read_picture(
+                    picture, preprocessor, policy, max_image_tokens=request.max_image_tokens, give_up=give_up
+                )
             )
         except (ImageError, FetchError) as error:
             if len(request.pictures) == 1:
@@ -79,16 +82,18 @@ def read_picture(
     policy: InputPolicy,
     *,
     max_image_tokens: int | None = None,
+    give_up: Callable[[], bool] | None = None,
 ) -> Patches | EncodedImage:
     """Decode, resize and cut one picture into patches; one that was read or encoded before stays as it is.
 
     Raises:
         ImageError: If it cannot be read, or breaks the policy.
-        FetchError: If it is a URL that may not be fetched.
+        FetchError: If it is a URL that may not or cannot be fetched.
     """
     if isinstance(picture, (Patches, EncodedImage)):
         return picture
-    return still(read(_source(picture), policy=policy), preprocessor, max_image_tokens=max_image_tokens)
+    pixels = read(source(picture), policy=policy, give_up=give_up)
+    return still(pixels, preprocessor, max_image_tokens=max_image_tokens)
 
 
 def build_prompt(
@@ -133,8 +138,3 @@ def _check_encoded(picture: EncodedImage, request: Request, fingerprint: Callabl
             f"is {most}, but an encoded picture has {picture.num_tokens} tokens already;"
             f" encode it anew with max_image_tokens={most}",
         )
-
-
-def _source(picture: object) -> object:
-    """A message's `image_url` says itself what it is; every other source goes on as it came."""
-    return from_url(picture.url) if isinstance(picture, ImageUrl) else picture

@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from functools import partial
 
 from glmflash.config import PreprocessorConfig
 from glmflash.engine.answer import Answer
 from glmflash.engine.delivery import Delivery
+from glmflash.engine.encoded import EncodedImage
 from glmflash.engine.events import PictureDecoded
 from glmflash.engine.guide import Guides
 from glmflash.engine.inbox import Inbox
@@ -15,7 +17,8 @@ from glmflash.engine.inputs import build_prompt, read_pictures
 from glmflash.engine.prefix import leading
 from glmflash.engine.sampler import RowState
 from glmflash.engine.sequence import Letter, Sequence
-from glmflash.errors import CacheFullError
+from glmflash.errors import CacheFullError, FetchError
+from glmflash.media.patches import Patches
 from glmflash.media.policy import InputPolicy
 from glmflash.model.glm import Glm4v
 from glmflash.prompt.tokenizer import Tokenizer
@@ -59,24 +62,22 @@ class Preparation:
         """Prepare and hand over; whatever goes wrong ends the request. Raises nothing."""
         try:
             sequence.clock.reading = time.perf_counter()
-            self.inbox.check()
-            if sequence.future.cancelled():
-                raise CancelledError
-            if (late := sequence.overdue(sequence.clock.reading)) is not None:
-                raise late
+            self._check(sequence)
             self._prepare(sequence)
             sequence.clock.prepared = time.perf_counter()
             self.inbox.put(sequence)
         except BaseException as error:  # noqa: BLE001 - decoders can panic; it is this request's alone
             if sequence.future.cancelled():
                 self.delivery.cancel(sequence)
+            elif isinstance(error, FetchError) and sequence.stopped:
+                self.delivery.drop(sequence)
             else:
                 self.delivery.fail(sequence, error)
 
     def _prepare(self, sequence: Sequence) -> None:
         request = sequence.request
         began = time.perf_counter()
-        pictures = read_pictures(request, self.preprocessor, self.policy, fingerprint=self.fingerprint)
+        pictures = self._read(sequence)
         seconds = time.perf_counter() - began
         if observers := self.delivery.observers:
             for index, picture in enumerate(pictures):
@@ -98,6 +99,27 @@ class Preparation:
         answer = Answer(request, inputs, tokenizer=self.tokenizer, eos=self.eos, room=limit - length)
         row = RowState(request.sampling, prompt=inputs.prompt.ids, guide=self.guides(request))
         sequence.prepare(inputs, answer, row, length)
+
+    def _read(self, sequence: Sequence) -> tuple[Patches | EncodedImage, ...]:
+        try:
+            return read_pictures(
+                sequence.request, self.preprocessor, self.policy, fingerprint=self.fingerprint,
+                give_up=partial(self._given_up, sequence),
+            )  # fmt: skip
+        except FetchError:
+            self._check(sequence)  # it may have been given up, and that is what is to be told
+            raise
+
+    def _check(self, sequence: Sequence) -> None:
+        """Pass if somebody waits for it."""
+        self.inbox.check()
+        if sequence.future.cancelled():
+            raise CancelledError
+        if (late := sequence.overdue(time.perf_counter())) is not None:
+            raise late
+
+    def _given_up(self, sequence: Sequence) -> bool:
+        return sequence.cancelled or self.inbox.closed or sequence.overdue(time.perf_counter()) is not None
 
     def _check_capacity(self, tokens: int) -> None:
         if tokens > self.capacity:

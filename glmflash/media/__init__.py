@@ -1,7 +1,8 @@
 """Anything that holds a picture → RGB pixels → patches for the vision tower.
 
     policy       limits on what is read
-    sources      path, bytes, file, data URL → bytes
+    sources      path, bytes, file, data URL, URL → bytes
+    fetch        a URL and what is allowed → bytes (the one place where pictures come from the network)
     arrays       NumPy array or torch tensor → uint8 samples
     orientation  EXIF bytes → how the picture is turned
     read         any source → pixels (the one place where pictures are decoded)
@@ -13,12 +14,13 @@
 Nothing here imports torch except `patches`, which is therefore not imported by this package's `__init__`.
 """
 
+from glmflash.media.fetch.policy import UrlPolicy
 from glmflash.media.pdf import PdfPages, read_pdf
 from glmflash.media.policy import InputPolicy
 from glmflash.media.read import read
 from glmflash.media.sources import DataUrl, Url
 
-__all__ = ["DataUrl", "InputPolicy", "PdfPages", "Url", "read", "read_pdf"]
+__all__ = ["DataUrl", "InputPolicy", "PdfPages", "Url", "UrlPolicy", "read", "read_pdf"]
 
 
 def __dir__() -> list[str]:

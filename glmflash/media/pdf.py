@@ -117,7 +117,7 @@ def read_pdf(
     you read what strangers send.
 
     Args:
-        source: A path, bytes, or a binary file.
+        source: A path, bytes, a binary file, or a `Url` that the policy allows.
         pages: Which pages, in which order, **by the numbers a reader shows, from 1**: `3`, `[1, 2, 7]`,
             `range(1, 4)`, or text as in a print dialogue, "1-3, 7, 9-". None is all. What is returned is
             a sequence as any other: its first page is `[0]`, its last `[-1]`.
@@ -130,7 +130,7 @@ def read_pdf(
         ImageError: If there is no PDF, or it is damaged, encrypted or too large; or has too many pages.
         ParameterError: If an argument is not one of those above, a page is not there, the password is
             wrong, or pypdfium2 is not installed.
-        FetchError: If `source` is a `Url`.
+        FetchError: If `source` is a `Url` that may not or cannot be fetched.
     """
     policy = InputPolicy() if policy is None else policy
     _check(dpi, password, max_pages, policy)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from glmflash.errors import ParameterError
+from glmflash.media.fetch.policy import UrlPolicy
 
 __all__ = ["InputPolicy"]
 
@@ -22,6 +23,7 @@ class InputPolicy:
         max_pixels: Most `width * height` of one picture; judged from its header, before decoding.
         formats: Formats that may be decoded, judged by content and never by a file's name.
             TIFF can be added; it is off by default because its parser is the largest.
+        urls: Where pictures may be fetched from; None, and nothing is.
 
     Raises:
         ParameterError: If a limit is not a positive whole number, or a format is not supported.
@@ -34,6 +36,7 @@ class InputPolicy:
     max_bytes: int = 20 * 2**20
     max_pixels: int = 33_500_000
     formats: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+    urls: UrlPolicy | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_pixels"):
@@ -44,6 +47,9 @@ class InputPolicy:
             raise ParameterError(
                 "formats", f"is {self.formats!r}; allowed: a tuple of {', '.join(_SUPPORTED)}"
             )
+        urls: object = self.urls
+        if not isinstance(urls, UrlPolicy | None):
+            raise ParameterError("urls", f"is a {type(urls).__name__}; allowed: a UrlPolicy or None")
 
 
 def _are_formats(value: object) -> bool:

@@ -5,6 +5,7 @@ image, array or tensor; and everything that can go wrong leaves here, as one `Im
 """
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -54,7 +55,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def read(source: object, *, policy: InputPolicy | None = None) -> Pixels:
+def read(
+    source: object, *, policy: InputPolicy | None = None, give_up: Callable[[], bool] | None = None
+) -> Pixels:
     """Read a picture as a person would see it: upright, on white, in 8-bit RGB, its first frame.
 
     Transparent parts show white. 16-bit samples keep their high byte. CMYK is converted by the plain
@@ -62,17 +65,18 @@ def read(source: object, *, policy: InputPolicy | None = None) -> Pixels:
 
     Args:
         source: A path (`str` or `Path`), bytes-like object, binary file, PIL image, NumPy array or torch
-            tensor (see `arrays.read_array`), or `DataUrl`. A plain string is always a path. A PIL image
-            is taken as it is, whatever format it was opened from. What the caller passes in is neither
-            changed, closed nor kept.
+            tensor (see `arrays.read_array`), `DataUrl` or `Url`. A plain string is always a path. A PIL
+            image is taken as it is, whatever format it was opened from. What the caller passes in is
+            neither changed, closed nor kept.
         policy: Limits; `InputPolicy()` if not given.
+        give_up: Asked again and again while a URL is fetched; if it says yes, that ends at once.
 
     Shapes:
         -> (H, W, 3) uint8, C-contiguous, in memory of its own
 
     Raises:
         ImageError: If there is no picture, it is damaged, too large, or of a format that is not allowed.
-        FetchError: If `source` is a `Url`.
+        FetchError: If `source` is a `Url`, and may not or cannot be fetched.
         ParameterError: If `policy` is not an `InputPolicy`.
 
     Example:
@@ -83,7 +87,7 @@ def read(source: object, *, policy: InputPolicy | None = None) -> Pixels:
     if not isinstance(policy, InputPolicy):
         raise ParameterError("input_policy", f"is a {type(policy).__name__}; allowed: an InputPolicy or None")
     try:
-        return _read(source, policy)
+        return _read(source, policy, give_up)
     except FetchError:
         raise
     except ImageError as error:
@@ -108,10 +112,10 @@ def is_picture(value: object) -> bool:
     return isinstance(value, Image.Image | DataUrl | Url)
 
 
-def _read(source: object, policy: InputPolicy) -> Pixels:
+def _read(source: object, policy: InputPolicy, give_up: Callable[[], bool] | None) -> Pixels:
     if isinstance(source, Image.Image):
         return _pixels(source, policy)
-    data = read_bytes(source, policy=policy)
+    data = read_bytes(source, policy=policy, give_up=give_up)
     if data is not None:
         with _open(data, policy) as image:
             return _pixels(image, policy)
@@ -119,7 +123,7 @@ def _read(source: object, policy: InputPolicy) -> Pixels:
     if samples is None:
         raise ImageError(
             "is not a picture; allowed: a path, bytes, a binary file, a PIL image, a NumPy array or torch "
-            "tensor, glmflash.DataUrl"
+            "tensor, glmflash.DataUrl, glmflash.Url"
         )
     if samples.shape[2] == 4:
         return _pixels(Image.fromarray(samples), policy)

@@ -1,4 +1,4 @@
-"""A path, bytes, binary file or data URL → the encoded picture's bytes, within the policy's limit."""
+"""A path, bytes, binary file, data URL or URL → the encoded picture's bytes, within the policy's limit."""
 
 import base64
 import binascii
@@ -6,11 +6,13 @@ import io
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Protocol, runtime_checkable
 
 from glmflash.errors import FetchError, ImageError, ParameterError
+from glmflash.media.fetch.client import fetch
 from glmflash.media.policy import InputPolicy
 
 __all__ = ["BinaryFile", "DataUrl", "Url", "from_url", "name_of", "read_bytes"]
@@ -43,7 +45,9 @@ class DataUrl:
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A picture somewhere on the network. Its text, which may hold credentials, is kept out of its `repr`.
+    """A picture somewhere on the network, which is fetched if `InputPolicy.urls` allows it.
+
+    Its text, which may hold credentials, is kept out of its `repr`.
 
     Raises:
         ParameterError: If the URL is not a string.
@@ -73,20 +77,25 @@ def from_url(url: str) -> DataUrl | Url:
     return DataUrl(url) if url[:5].lower() == "data:" else Url(url)
 
 
-def read_bytes(source: object, *, policy: InputPolicy) -> bytes | None:
+def read_bytes(
+    source: object, *, policy: InputPolicy, give_up: Callable[[], bool] | None = None
+) -> bytes | None:
     """Fetch the bytes of an encoded picture; None if `source` is of no kind that holds encoded bytes.
 
     Args:
         source: A path, bytes-like object, binary file, `DataUrl` or `Url`. A plain string is a path.
             A seekable file is read from its start, and its position is put back.
-        policy: Gives the most bytes that are read.
+        policy: Gives the most bytes that are read, and the hosts that they may be fetched from.
+        give_up: Asked again and again while a URL is fetched; if it says yes, that ends at once.
 
     Raises:
         ImageError: If there are no bytes, too many, or they cannot be read.
-        FetchError: If `source` is a `Url`: nothing is fetched from the network.
+        FetchError: If `source` is a `Url`, and may not or cannot be fetched.
     """
     if isinstance(source, Url):
-        raise FetchError(_no_fetch(source.url))
+        if policy.urls is None:
+            raise FetchError(_no_fetch(source.url))
+        return fetch(source.url, policy.urls, max_bytes=policy.max_bytes, give_up=give_up)
     if isinstance(source, DataUrl):
         return _data_url(source.url, policy)
     if isinstance(source, str | os.PathLike):
@@ -121,7 +130,10 @@ def _check_text(url: object) -> None:
 
 def _no_fetch(url: str) -> str:
     if _SCHEME.match(url):
-        return "URLs are off: fetch the picture yourself, and pass its bytes or its path"
+        return (
+            "URLs are off: fetch the picture yourself, and pass its bytes or its path; or allow its host with"
+            ' InputPolicy(urls=UrlPolicy(hosts=("images.example.com",)))'
+        )
     return "not a URL: 'image_url' takes data: URLs only here; give a local path under 'image'"
 
 

@@ -78,12 +78,13 @@ class Body:
             raise ParameterError(name, str(error.args[1])) from None
 
 
-def read(body: object, *, model: str = "glmflash") -> Body:
+def read(body: object, *, model: str = "glmflash", urls: bool = False) -> Body:
     """Check a body and take it apart.
 
     Args:
         body: The JSON object: OpenAI's fields, ours, or the plain `{"image", "prompt", ...}`.
         model: The name to answer under if the body gives none.
+        urls: Whether pictures may be addresses on the network; the pipeline's policy says which.
 
     Raises:
         ParameterError: If a field is unknown, out of range, or cannot be honoured.
@@ -109,7 +110,7 @@ def read(body: object, *, model: str = "glmflash") -> Body:
         options[option], names[option] = value, name
     stream = _flag(fields, "stream")
     return Body(
-        messages=_messages(fields),
+        messages=_messages(fields, urls),
         options=cast(Options, options),  # the pipeline checks them
         names=names,
         model=_text(fields, "model", model),
@@ -118,13 +119,13 @@ def read(body: object, *, model: str = "glmflash") -> Body:
     )
 
 
-def _messages(fields: _Fields) -> list[dict[str, object]]:
+def _messages(fields: _Fields, urls: bool) -> list[dict[str, object]]:
     plain = [name for name in _PLAIN if name in fields]
     if "messages" in fields or not plain:
         if plain:
             raise ParameterError(plain[0], "stands beside messages; put everything into messages")
-        return chat(fields.get("messages"))
-    return question(fields.get("prompt"), fields.get("image"))
+        return chat(fields.get("messages"), urls=urls)
+    return question(fields.get("prompt"), fields.get("image"), urls=urls)
 
 
 def _renamed(fields: _Fields) -> dict[str, tuple[str, object]]:

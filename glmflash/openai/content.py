@@ -1,14 +1,15 @@
 """Messages out of a request body → the same, built anew: whatever names a picture is a data URL, or refused.
 
-The one way in. Who sends a body is not whose machine this is, so nothing in one may name a file or an address
-here: a message is copied key by key, and the only source of a picture ever made is a `DataUrl`.
+The one way in. Who sends a body is not whose machine this is, so nothing in one may name a file here, nor an
+address unless the pipeline's policy allows URLs: a message is copied key by key, and the only sources of a
+picture ever made are a `DataUrl`, and a `Url` then.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from glmflash.errors import FetchError, MessageError
-from glmflash.media.sources import DataUrl
+from glmflash.media.sources import DataUrl, Url
 from glmflash.prompt.messages import kind_of
 
 __all__ = ["chat", "picture", "question"]
@@ -23,16 +24,17 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def chat(messages: object) -> list[dict[str, object]]:
+def chat(messages: object, *, urls: bool = False) -> list[dict[str, object]]:
     """Copy the messages of a body.
 
     Args:
         messages: A list of objects with `role` and `content`. Content is a string, or a list of parts
             "text" and "image_url"; pictures may stand wherever the template has a place for them.
+        urls: Whether a picture may be an address on the network; the pipeline's policy says which.
 
     Raises:
         MessageError: If something in it is unknown, malformed, or names a file.
-        FetchError: If a picture is somewhere on the network.
+        FetchError: If a picture is somewhere on the network, and URLs are off.
 
     Example:
         >>> chat([{"role": "user", "content": [
@@ -41,19 +43,20 @@ def chat(messages: object) -> list[dict[str, object]]:
     """
     if not isinstance(messages, list):
         raise MessageError(f"messages is {kind_of(messages)}; allowed: a list of objects")
-    return [_message(message, f"messages[{i}]") for i, message in enumerate(messages)]
+    return [_message(message, f"messages[{i}]", urls) for i, message in enumerate(messages)]
 
 
-def question(prompt: object, image: object) -> list[dict[str, object]]:
+def question(prompt: object, image: object, *, urls: bool = False) -> list[dict[str, object]]:
     """The messages that a plain body stands for: a prompt, and a picture before it.
 
     Args:
         prompt: The question.
         image: A data URL, the bare base64 of a picture's bytes, or None.
+        urls: Whether it may be an address on the network.
 
     Raises:
         MessageError: If the prompt is no string, or the picture neither.
-        FetchError: If the picture is somewhere on the network.
+        FetchError: If the picture is somewhere on the network, and URLs are off.
     """
     if not isinstance(prompt, str):
         raise MessageError(f"prompt is {kind_of(prompt)}; allowed: a string")
@@ -61,16 +64,16 @@ def question(prompt: object, image: object) -> list[dict[str, object]]:
     if image is not None:
         # A colon is in every URL and in no base64. What a picture is, its bytes say, not its media type.
         bare = isinstance(image, str) and ":" not in image
-        source = picture(f"data:image/*;base64,{image}" if bare else image, "image")
+        source = picture(f"data:image/*;base64,{image}" if bare else image, "image", urls=urls)
         content.insert(0, {"type": "image", "image": source})
     return [{"role": "user", "content": content}]
 
 
-def picture(url: object, where: str) -> DataUrl:
-    """The only source that a body can give.
+def picture(url: object, where: str, *, urls: bool = False) -> DataUrl | Url:
+    """The only sources that a body can give.
 
     Raises:
-        FetchError: If it is an address on the network.
+        FetchError: If it is an address on the network, and URLs are off.
         MessageError: If it is anything else than a data URL: a path, a file, an object.
 
     Example:
@@ -83,27 +86,29 @@ def picture(url: object, where: str) -> DataUrl:
     if url[:5].lower() == "data:":
         return DataUrl(url)
     if url[:8].lower().startswith(("http:", "https:")):
+        if urls:
+            return Url(url)
         raise FetchError(
-            f"{where} is an address on the network, and nothing is fetched for a body;"
+            f"{where} is an address on the network, and URLs are off here (InputPolicy.urls);"
             " send the picture itself: 'data:image/...;base64,...'"
         )
     return _refuse(where, "no data URL", "'data:image/...;base64,...'")
 
 
-def _message(message: object, where: str) -> dict[str, object]:
+def _message(message: object, where: str, urls: bool) -> dict[str, object]:
     if not isinstance(message, Mapping):
         raise MessageError(f"{where} is {kind_of(message)}; allowed: an object with role and content")
     _check_keys(message, (*_KEPT, *_IGNORED, "content"), where)
     copy = {key: message[key] for key in _KEPT if message.get(key) is not None}
     content = message.get("content")
     if isinstance(content, list):
-        content = [_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
+        content = [_part(part, f"{where}.content[{i}]", urls) for i, part in enumerate(content)]
     elif not isinstance(content, str | None):
         _refuse(f"{where}.content", kind_of(content), "a string or a list of parts")
     return copy | {"content": content}
 
 
-def _part(part: object, where: str) -> dict[str, object]:
+def _part(part: object, where: str, urls: bool) -> dict[str, object]:
     if not isinstance(part, Mapping):
         raise MessageError(f"{where} is {kind_of(part)}; allowed: an object such as {{'type': 'text', ...}}")
     match part.get("type"):
@@ -115,18 +120,18 @@ def _part(part: object, where: str) -> dict[str, object]:
             return {"type": "text", "text": text}
         case "image_url":
             _check_keys(part, ("type", "image_url"), where)
-            return {"type": "image", "image": _image_url(part.get("image_url"), f"{where}.image_url")}
+            return {"type": "image", "image": _image_url(part.get("image_url"), f"{where}.image_url", urls)}
     return _refuse(f"{where}.type", kind_of(part.get("type")), "text, image_url")
 
 
-def _image_url(value: object, where: str) -> DataUrl:
+def _image_url(value: object, where: str, urls: bool) -> DataUrl | Url:
     if not isinstance(value, Mapping):
-        return picture(value, where)
+        return picture(value, where, urls=urls)
     _check_keys(value, ("url", "detail"), where)
     detail = value.get("detail")
     if detail not in _DETAILS:
         _refuse(f"{where}.detail", kind_of(detail), "auto, low, high, or nothing; it makes no difference")
-    return picture(value.get("url"), f"{where}.url")
+    return picture(value.get("url"), f"{where}.url", urls=urls)
 
 
 def _check_keys(value: Mapping[object, object], allowed: Sequence[str], where: str) -> None:

@@ -33,7 +33,8 @@ def create(
     Args:
         pipe: A pipeline.
         body: The JSON object: OpenAI's fields, ours, or the plain `{"image", "prompt", ...}`. It may come
-            from a stranger: it cannot name a file or an address that would be read here.
+            from a stranger: it cannot name a file that would be read here, nor an address unless the
+            pipeline's `InputPolicy.urls` allows it.
         model: The name to answer under if the body gives none.
         cache_salt: Keeps cached work apart from that of other salts. It tells whom to trust, so no body
             can set it.
@@ -53,7 +54,7 @@ def create(
         >>> answer["object"], answer["choices"][0]["finish_reason"]
         ('chat.completion', 'length')
     """
-    asked = read(body, model=model)
+    asked = _read(pipe, body, model)
     options = _options(asked, cache_salt, timeout)
     writer = _writer(pipe, asked)
     with asked.naming():
@@ -80,7 +81,7 @@ async def acreate(
         cache_salt: The same.
         timeout: The same.
     """
-    asked = read(body, model=model)
+    asked = _read(pipe, body, model)
     options = _options(asked, cache_salt, timeout)
     writer = _writer(pipe, asked)
     with asked.naming():
@@ -88,6 +89,10 @@ async def acreate(
             return writer.whole(await asyncio.wrap_future(pipe.submit(asked.messages, **options)))
         stream = pipe.astream(asked.messages, **options)
     return _achunks(stream, asked, writer)
+
+
+def _read(pipe: Asks, body: Mapping[str, object], model: str) -> Body:
+    return read(body, model=model, urls=pipe.engine.settings.policy.urls is not None)
 
 
 def _options(asked: Body, cache_salt: str | None, timeout: float | None) -> Options:
