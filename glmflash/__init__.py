@@ -42,6 +42,7 @@ from glmflash.errors import (
     NumericsError,
     ParameterError,
     QueueFullError,
+    RegressionError,
 )
 from glmflash.grammar import ResponseFormat
 from glmflash.media import DataUrl, InputPolicy, Url
@@ -86,6 +87,7 @@ __all__ = [
     "Plan",
     "QuantizationConfig",
     "QueueFullError",
+    "RegressionError",
     "Request",
     "ResponseFormat",
     "Result",

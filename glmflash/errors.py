@@ -20,9 +20,11 @@ Messages never hold memory addresses, payload bytes or credentials.
     ├─ EngineDeadError (RuntimeError)
     ├─ ClosedError (RuntimeError)
     ├─ ExtractionError (ValueError)
-    └─ NumericsError (ArithmeticError)
+    ├─ NumericsError (ArithmeticError)
+    └─ RegressionError (AssertionError)
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "NumericsError",
     "ParameterError",
     "QueueFullError",
+    "RegressionError",
 ]
 
 
@@ -177,3 +180,16 @@ class NumericsError(GlmflashError, ArithmeticError):
     """The network, or a caller's logits processor, gave numbers that are not finite."""
 
     code = "numerics_error"
+
+
+class RegressionError(GlmflashError, AssertionError):
+    """A system is worse than its baseline by more than was allowed; `.systems` names those that are."""
+
+    code = "regression_error"
+
+    def __init__(self, problem: str, systems: Sequence[str] = ()) -> None:
+        super().__init__(problem, tuple(systems))  # both, so that it can be pickled
+        self.systems = tuple(systems)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
