@@ -16,6 +16,7 @@ from glmflash.evaluate.summary import Summary
 __all__ = ["accuracy_plot", "difference_plot", "latency_plot"]
 
 _MIDDLE = 19  # pixels from the top of a row
+_QUICK = 100  # what is quicker than the slowest by this is no model, and off the scale
 _NEAR = 0.2  # differences beyond that are off the scale if others are not
 
 
@@ -65,7 +66,7 @@ def difference_plot(systems: Sequence[Summary]) -> str:
     found = [(one.system, one.difference) for one in systems if one.difference is not None]
     near = [one for _, one in found if abs(one.value) <= _NEAR] or [one for _, one in found]
     reach = max(0.01, *(abs(end) for one in near for end in (one.low, one.high)))
-    reach = ceil(reach * 100) / 100
+    reach = next(end for end in (0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.4, 0.6, 1.0) if end >= reach - 1e-9)
     scale = _Scale(-reach, reach, (-reach, -reach / 2, 0.0, reach / 2, reach), points)
     rows = []
     for name, one in found:
@@ -83,8 +84,9 @@ def latency_plot(systems: Sequence[Summary]) -> str:
     if not timed:
         return "<p class='soft small'>No answer came.</p>"
     high = max(one.latency.p99 for one in timed)
-    low = min(one.latency.p50 for one in timed)
-    scale = _far(max(low, high / 1000), high) if low < high / 12 else _near(high)
+    slow = max(one.latency.p50 for one in timed)
+    low = min(one.latency.p50 for one in timed if one.latency.p50 > slow / _QUICK)
+    scale = _far(low, high) if low < high / 12 else _near(high)
     rows = []
     for one in timed:
         p50, p95, p99 = one.latency.p50, one.latency.p95, one.latency.p99

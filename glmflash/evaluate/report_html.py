@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING
 
 from glmflash.evaluate.plots import accuracy_plot, difference_plot, latency_plot
 from glmflash.evaluate.report_style import STYLE
-from glmflash.evaluate.report_text import HEAD, cells, kind_rows, percent, points, seconds, size, title
+from glmflash.evaluate.report_text import (
+    HEAD,
+    cells,
+    findings,
+    kind_rows,
+    percent,
+    points,
+    seconds,
+    size,
+    title,
+)
 from glmflash.evaluate.summary import Summary
 from glmflash.evaluate.wrong_html import wrong_html
 from glmflash.markup import box, note, table
@@ -24,14 +34,14 @@ def __dir__() -> list[str]:
 
 def to_html(report: "Report", *, most_wrong: int) -> str:
     """The page."""
-    parts = [_head(report), _figures(report)]
+    parts = [_head(report), _words(report), _figures(report)]
     accuracy = _section(
         "Accuracy",
         "Percent, with the 95 % interval.",
         accuracy_plot(report.systems, baseline=report.baseline),
     )
     latency = _section(
-        "Latency", f"Seconds from asking to the whole answer, {escape(report.conditions.asked)}.",
+        "Latency", f"To the whole answer, {escape(report.conditions.asked)}. Numbers: P50; P95, P99.",
         latency_plot(report.systems),
     )  # fmt: skip
     if len(report.systems) > 1:
@@ -75,6 +85,11 @@ def _head(report: "Report") -> str:
     return f"<h1>{escape(_name(report))}</h1><p class='soft'>{escape(' · '.join(filter(None, facts)))}</p>"
 
 
+def _words(report: "Report") -> str:
+    said = "".join(f"<li>{escape(text)}</li>" for text in findings(report))
+    return f"<section><h2>In short</h2><ul>{said}</ul></section>" if said else ""
+
+
 def _figures(report: "Report") -> str:
     names = ["system", "accuracy", f"to {report.baseline}", "latency P50", "P95", "P99", "tokens/s"]
     names += ["weights", "KV cache", "process", "errors"]
@@ -97,7 +112,7 @@ def _figure(one: Summary) -> str:
         f"{points(apart.high)}</small>"
     )  # fmt: skip
     count = sum(one.errors.values())
-    codes = ", ".join(f"{number} {code}" for code, number in sorted(one.errors.items()))
+    codes = "\n".join(f"{number} {code}" for code, number in sorted(one.errors.items()))
     errors = f"<span class='bad'>{count}</span><small>{escape(codes)}</small>" if count else "0"
     plain = "".join(f"<td>{escape(text)}</td>" for text in (*timed, speed, *sizes))
     first = f"<td>{escape(one.system)}</td><td>{accuracy}</td><td>{difference}</td>"
@@ -148,7 +163,7 @@ def _foot(report: "Report") -> str:
     time = "no limit of time" if limit is None else f"at most {limit:g} s for a question"
     return (
         "<footer class='soft small'>Intervals are drawn by the bootstrap, over pictures with all their "
-        "questions, the same draws for all systems; where no answer is wrong they are a point, and say nothing "
-        f"of rare mistakes. An error is an answer worth nothing; {escape(time)}. "
+        "questions, the same draws for all systems; where no answer is wrong they are a point, and say "
+        f"nothing of rare mistakes. An error is an answer worth nothing; {escape(time)}. "
         f"Seed {report.conditions.seed}.</footer>"
     )

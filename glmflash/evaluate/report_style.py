@@ -16,7 +16,8 @@ STYLE = """
   --tint: #4f86f7; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "PingFang SC",
+  "Microsoft YaHei", "Noto Sans CJK SC", sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 36px 24px 56px; }
 h1 { font-size: 27px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.015em; }
 h2 { font-size: 16px; margin: 0 0 2px; }
@@ -26,14 +27,17 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 16px; }
 .wide { overflow-x: auto; margin: 10px -20px -8px; padding: 0 20px 8px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: 7px 10px; text-align: right; border-top: 1px solid var(--line); }
+th, td { padding: 7px 8px; text-align: right; border-top: 1px solid var(--line); }
 thead th { border: 0; font-weight: 500; font-size: 13px; color: var(--soft); vertical-align: bottom; }
 tr > :first-child { text-align: left; padding-left: 0; font-weight: 600; }
 tr > :last-child { padding-right: 0; }
 thead tr > :first-child { font-weight: 500; }
 td small, .value small { color: var(--soft); font-size: 12px; font-weight: 400; display: block;
-  line-height: 1.3; }
+  line-height: 1.3; white-space: pre; }
 .good { color: var(--good); } .bad { color: var(--bad); }
+.heat { table-layout: fixed; min-width: 560px; }
+.heat th:first-child { width: 150px; }
+.heat td + td, .heat tr > td:last-child { padding: 7px 4px; }
 .heat td + td { border: 2px solid var(--card); text-align: center; border-radius: 6px; }
 .heat th + th { text-align: center; }
 .plot { display: grid; grid-template-columns: minmax(56px, max-content) 1fr max-content; column-gap: 14px;
@@ -61,6 +65,7 @@ dl { display: grid; grid-template-columns: minmax(80px, max-content) 1fr; gap: 3
 dt { color: var(--soft); font-size: 13px; line-height: 22px; max-width: 300px; overflow-wrap: anywhere; }
 dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 11em; overflow-y: auto; }
 dd.good::before { content: "✓ "; } dd.bad::before { content: "✗ "; }
+ul { margin: 8px 0 0; padding-left: 20px; } li { margin-top: 3px; }
 footer { margin-top: 22px; max-width: 78ch; }
 @media (max-width: 860px) { .pair { grid-template-columns: 1fr; } }
 @media (max-width: 620px) { main { padding: 22px 12px 40px; } section { padding: 16px 14px; }

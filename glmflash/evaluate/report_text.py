@@ -1,5 +1,6 @@
 """A report → a table for a terminal, and Markdown for a page; and how its figures are spelled everywhere."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from glmflash.evaluate.statistics import Interval
@@ -9,8 +10,8 @@ if TYPE_CHECKING:
     from glmflash.evaluate.report import Report
 
 __all__ = [
-    "HEAD", "cells", "interval_text", "kind_rows", "percent", "points", "points_text", "seconds", "size",
-    "title", "to_markdown", "to_text",
+    "HEAD", "cells", "findings", "interval_text", "kind_rows", "percent", "points", "points_text", "seconds",
+    "size", "title", "to_markdown", "to_text",
 ]  # fmt: skip
 
 #: Names of columns; those of `cells`.
@@ -35,7 +36,7 @@ def to_markdown(report: "Report") -> str:
     head, rows = kind_rows(report)
     parts = [_escape(title(report)), *_table([list(HEAD), *map(cells, report.systems)])]
     parts += ["", *_table([head, *rows])] if len(rows) > 1 else []
-    parts += ["", *_wrong(report)]
+    parts += ["", *(f"- {_escape(text)}" for text in findings(report)), "", *_wrong(report)]
     return "\n".join(parts) + "\n"
 
 
@@ -61,6 +62,38 @@ def cells(one: Summary) -> list[str]:
         size(memory.kv),
         ", ".join(f"{count} {code}" for code, count in sorted(one.errors.items())) or _NONE,
     ]
+
+
+def findings(report: "Report") -> list[str]:
+    """What the figures say of each system beside the baseline, in words."""
+    base = report[report.baseline]
+    return [
+        f"{one.system}: {', '.join(_found(one, base, one.difference))}."
+        for one in report.systems
+        if one.difference is not None
+    ]
+
+
+def _found(one: Summary, base: Summary, apart: Interval) -> Iterator[str]:
+    reach = f"{points(apart.low)} to {points(apart.high)}"
+    if apart.low == apart.high == 0:
+        yield f"as accurate as {base.system}, in every draw"
+    elif not apart.excludes_zero:
+        yield f"no difference to {base.system} that is more than chance ({reach} points)"
+    else:
+        word = "better" if apart.value > 0 else "worse"
+        yield f"{word} than {base.system} by {abs(100 * apart.value):.1f} points ({reach})"
+    if one.errors:
+        yield f"{sum(one.errors.values())} errors"
+    if one.latency.p50 and base.latency.p50 and one.memory.weights is not None:  # not of a stand-in
+        ratio = base.latency.p50 / one.latency.p50
+        yield f"{ratio:.1f}× as fast (P50)" if ratio >= 1 else f"{1 / ratio:.1f}× as slow (P50)"
+    for name, mine, theirs in (
+        ("weights", one.memory.weights, base.memory.weights),
+        ("keys and values", one.memory.kv, base.memory.kv),
+    ):
+        if mine is not None and theirs is not None and abs(mine - theirs) > 0.02 * theirs:
+            yield f"{name} of {size(mine)} instead of {size(theirs)}"
 
 
 def kind_rows(report: "Report") -> tuple[list[str], list[list[str]]]:
