@@ -1,18 +1,21 @@
 """Systems and questions → how often each is right, how sure that is, and what it costs."""
 
-from glmflash.evaluate.answer import Answer
+from glmflash.evaluate.answer import Answer, read_answer
 from glmflash.evaluate.conditions import Conditions
 from glmflash.evaluate.gate import Judged, Verdict, gate
 from glmflash.evaluate.memory import Memory
-from glmflash.evaluate.question import Question
+from glmflash.evaluate.question import METRICS, Metric, Question
+from glmflash.evaluate.question_file import read_questions, write_questions
 from glmflash.evaluate.report import Report
 from glmflash.evaluate.row import Row
 from glmflash.evaluate.run import run
+from glmflash.evaluate.score import score
 from glmflash.evaluate.statistics import Interval
 from glmflash.evaluate.summary import Asked, Summary
 from glmflash.evaluate.systems import Asking, System, asking
 
 __all__ = [
+    "METRICS",
     "Answer",
     "Asked",
     "Asking",
@@ -20,6 +23,7 @@ __all__ = [
     "Interval",
     "Judged",
     "Memory",
+    "Metric",
     "Question",
     "Report",
     "Row",
@@ -28,7 +32,11 @@ __all__ = [
     "Verdict",
     "asking",
     "gate",
+    "read_answer",
+    "read_questions",
     "run",
+    "score",
+    "write_questions",
 ]
 
 

@@ -3,9 +3,10 @@
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
 from glmflash.errors import ParameterError
+from glmflash.evaluate.yardstick import problem
 
 __all__ = ["METRICS", "MOST_ANSWERS", "MOST_CHARACTERS", "MOST_IMAGES", "Metric", "Question"]
 
@@ -69,17 +70,22 @@ class Question:
             _check_text("kind", self.kind, 1000)
         if self.metric not in METRICS:
             _refuse("metric", self.metric, ", ".join(METRICS))
-        if not isinstance(self.images, tuple) or len(self.images) > MOST_IMAGES:
-            raise ParameterError("images", f"not a tuple of at most {MOST_IMAGES} pictures")
-        if not isinstance(self.answers, tuple) or not 1 <= len(self.answers) <= MOST_ANSWERS:
-            raise ParameterError("answers", f"not a tuple of 1 to {MOST_ANSWERS} texts")
+        _check_tuple("images", self.images, 0, MOST_IMAGES)
+        _check_tuple("answers", self.answers, 1, MOST_ANSWERS)
         for answer in self.answers:
             _check_text("answers", answer, MOST_CHARACTERS)
+            if found := problem(self.metric, answer):
+                raise ParameterError("answers", f"are {reprlib.repr(answer)}: {found}")
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """Those of the pictures that are files."""
         return tuple(Path(image) for image in self.images if isinstance(image, (str, Path)))
+
+
+def _check_tuple(name: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, tuple) or not least <= len(value) <= most:
+        _refuse(name, value, f"a tuple of {least} to {most}")
 
 
 def _check_text(name: str, value: object, most: int) -> None:
@@ -94,5 +100,5 @@ def _check_text(name: str, value: object, most: int) -> None:
             raise ParameterError(name, "holds a character that is none in Unicode") from None
 
 
-def _refuse(name: str, value: object, allowed: str) -> None:
+def _refuse(name: str, value: object, allowed: str) -> NoReturn:
     raise ParameterError(name, f"is {reprlib.repr(value)}; allowed: {allowed}")

@@ -15,7 +15,7 @@ from glmflash.evaluate.ask import Given, ask_all
 from glmflash.evaluate.conditions import Conditions
 from glmflash.evaluate.journal import Journal
 from glmflash.evaluate.memory import Memory, process_bytes
-from glmflash.evaluate.metrics import score
+from glmflash.evaluate.score import score
 from glmflash.evaluate.pictures import Thumbnail, fingerprint, picture_digests, thumbnails
 from glmflash.evaluate.question import Question
 from glmflash.evaluate.report import Report
