@@ -41,6 +41,7 @@ from glmflash.errors import (
     MessageError,
     NumericsError,
     ParameterError,
+    QuestionError,
     QueueFullError,
 )
 from glmflash.grammar import ResponseFormat
@@ -85,6 +86,7 @@ __all__ = [
     "Pipeline",
     "Plan",
     "QuantizationConfig",
+    "QuestionError",
     "QueueFullError",
     "Request",
     "ResponseFormat",

@@ -12,6 +12,7 @@ Messages never hold memory addresses, payload bytes or credentials.
     │  ├─ FetchError
     │  ├─ MessageError
     │  ├─ ParameterError
+    │  ├─ QuestionError
     │  └─ ContextLengthError
     ├─ CapacityError (RuntimeError)
     │  ├─ CacheFullError
@@ -43,6 +44,7 @@ __all__ = [
     "MessageError",
     "NumericsError",
     "ParameterError",
+    "QuestionError",
     "QueueFullError",
 ]
 
@@ -110,6 +112,12 @@ class ParameterError(InputError):
 
     def __str__(self) -> str:
         return ": ".join(map(str, self.args))
+
+
+class QuestionError(InputError):
+    """A file of questions holds what cannot be used; its problems are listed with file and place."""
+
+    code = "question_error"
 
 
 class ContextLengthError(InputError):
