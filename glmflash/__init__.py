@@ -41,6 +41,7 @@ from glmflash.errors import (
     MessageError,
     NumericsError,
     ParameterError,
+    QuestionError,
     QueueFullError,
     RegressionError,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "Pipeline",
     "Plan",
     "QuantizationConfig",
+    "QuestionError",
     "QueueFullError",
     "RegressionError",
     "Request",

@@ -12,6 +12,7 @@ Messages never hold memory addresses, payload bytes or credentials.
     │  ├─ FetchError
     │  ├─ MessageError
     │  ├─ ParameterError
+    │  ├─ QuestionError
     │  └─ ContextLengthError
     ├─ CapacityError (RuntimeError)
     │  ├─ CacheFullError
@@ -45,6 +46,7 @@ __all__ = [
     "MessageError",
     "NumericsError",
     "ParameterError",
+    "QuestionError",
     "QueueFullError",
     "RegressionError",
 ]
@@ -113,6 +115,12 @@ class ParameterError(InputError):
 
     def __str__(self) -> str:
         return ": ".join(map(str, self.args))
+
+
+class QuestionError(InputError):
+    """A file of questions holds what cannot be used; its problems are listed with file and place."""
+
+    code = "question_error"
 
 
 class ContextLengthError(InputError):
