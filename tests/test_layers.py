@@ -42,12 +42,12 @@ ALLOWED = {
     "llguidance": ("grammar.guidance",),
     "numpy": (
         "ops.int8.activations", "media", "prompt", "grammar", "output", "testing", "prepare", "pipeline",
-        "engine",
+        "engine", "evaluate.statistics", "evaluate.summary",
     ),
     "torch": (
         "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",
         "quant", "model", "weights", "engine", "prepare", "session", "loading", "plan", "pipeline",
-        "testing",
+        "testing", "evaluate.memory",
     ),
 }  # fmt: skip
 TORCH_FREE = ("engine.scheduler",)

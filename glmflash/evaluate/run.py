@@ -15,11 +15,11 @@ from glmflash.evaluate.ask import Given, ask_all
 from glmflash.evaluate.conditions import Conditions
 from glmflash.evaluate.journal import Journal
 from glmflash.evaluate.memory import Memory, process_bytes
-from glmflash.evaluate.score import score
 from glmflash.evaluate.pictures import Thumbnail, fingerprint, picture_digests, thumbnails
 from glmflash.evaluate.question import Question
 from glmflash.evaluate.report import Report
 from glmflash.evaluate.row import Row
+from glmflash.evaluate.score import score
 from glmflash.evaluate.summary import Asked
 from glmflash.evaluate.systems import System, open_system
 from glmflash.progress import Progress, Work, reporter
@@ -77,23 +77,13 @@ def run(
     questions = tuple(questions)
     conditions = _conditions(systems, questions, baseline, concurrency, timeout, seed)
     digests = picture_digests(questions)
-    journal = Journal(
-        None if resume is None else Path(resume), questions=fingerprint(questions, digests)
-    )  # fmt: skip
+    path = None if resume is None else Path(resume)
+    journal = Journal(path, questions=fingerprint(questions, digests))
     with reporter(progress, _EVALUATED) as told:
         work = _Work(journal, questions, conditions, retry_errors, told, len(systems))
         for name, system in systems.items():
             work.evaluate(name, system)
-    rows = {name: tuple(work.row(name, one) for one in questions) for name in systems}
-    wrong = [one for at, one in enumerate(questions) if not all(of_one[at].right for of_one in rows.values())]
-    return Report(
-        baseline=next(iter(systems)) if baseline is None else baseline,
-        questions=tuple(_asked(one, digests[one.id]) for one in questions),
-        rows=rows,
-        conditions=conditions,
-        memory={name: journal.memory[name] for name in systems if name in journal.memory},
-        pictures=_pictures(wrong, digests),
-    )
+    return work.report(list(systems), next(iter(systems)) if baseline is None else baseline, digests)
 
 
 class _Work:
@@ -132,7 +122,21 @@ class _Work:
                 opened.cancel()
             self._journal.closed(name, memory.most(opened.memory()))
 
-    def row(self, name: str, question: Question) -> Row:
+    def report(self, systems: Sequence[str], baseline: str, digests: Mapping[str, tuple[str, ...]]) -> Report:
+        """All that is known now."""
+        asked, memory = self._questions, self._journal.memory
+        rows = {name: tuple(self._row(name, one) for one in asked) for name in systems}
+        wrong = [one for at, one in enumerate(asked) if not all(row[at].right for row in rows.values())]
+        return Report(
+            baseline=baseline,
+            questions=tuple(_asked(one, digests[one.id]) for one in asked),
+            rows=rows,
+            conditions=self._conditions,
+            memory={name: memory[name] for name in systems if name in memory},
+            pictures=_pictures(wrong, digests),
+        )
+
+    def _row(self, name: str, question: Question) -> Row:
         """What is known; of what stood in a journal, by today's metrics."""
         row = self._journal.rows[name, question.id]
         return row if row.error is not None else replace(row, score=score(question, row.answer))
