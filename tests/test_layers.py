@@ -42,7 +42,7 @@ ALLOWED = {
     "llguidance": ("grammar.guidance",),
     "numpy": (
         "ops.int8.activations", "media", "prompt", "grammar", "output", "testing", "prepare", "pipeline",
-        "engine", "evaluate.statistics", "evaluate.summary",
+        "engine", "evaluate.statistics", "evaluate.summary", "evaluate.teds", "evaluate.tree_distance",
     ),
     "torch": (
         "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",

@@ -111,7 +111,8 @@ def _evaluate(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
     one.add_argument("questions", metavar="QUESTIONS", help="JSON Lines, pictures beside it")
     one.add_argument("--model", default="tiny", metavar="MODEL", help=_MODEL)
     one.add_argument(
-        "--quantize", nargs="+", choices=WAYS, help="ways to load it, +kv: keys and values in INT8 too; the first is what others are compared with",
+        "--quantize", nargs="+", choices=WAYS,
+        help="ways to load it, compared with the first; +kv: keys and values in INT8 too",
     )  # fmt: skip
     one.add_argument(
         "--report", action="append", default=[], metavar="FILE",

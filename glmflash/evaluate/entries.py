@@ -71,9 +71,8 @@ class Entry:
         """Whether a field is there and not null."""
         return self._data.get(name) is not None
 
-    def text(self, *names: str) -> str:
-        """A string or a whole number under the first of these names that is there, as a string."""
-        name = next(filter(self.has, names), names[0])
+    def text(self, name: str) -> str:
+        """A string or a whole number, as a string."""
         value = self._data.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
             return str(value)
@@ -89,20 +88,18 @@ class Entry:
             self._refuse(name, "a string, or a list of them")
         return tuple(Entry({name: item}, self._folder, outside=False).text(name) for item in values)
 
-    def pictures(self, *names: str, among: str = "") -> tuple[Path, ...]:
-        """Paths of files that are there, relative to the folder, or to `among` in it."""
+    def pictures(self, *names: str) -> tuple[Path, ...]:
+        """Paths of files that are there, relative to the folder, under the first name that is there."""
         name = next(filter(self.has, names), names[0])
-        return tuple(self._picture(text, among) for text in self.texts(name))
+        return tuple(self._picture(text) for text in self.texts(name))
 
-    def _picture(self, text: str, among: str) -> Path:
+    def _picture(self, text: str) -> Path:
         shown = reprlib.repr(text)
         try:
-            path = self._folder / among / text
+            path = self._folder / text
             home, real = self._folder.resolve(), path.resolve()
             if not self._outside and not real.is_relative_to(home):
-                raise QuestionError(
-                    f"picture {shown} lies outside of the file's folder; allow it with outside"
-                )
+                raise QuestionError(f"picture {shown} lies outside of the folder of pictures")
             if not real.is_file():  # also pipes and devices, which would never end
                 raise QuestionError(f"picture {shown} is not there")
         except (OSError, ValueError, RuntimeError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
 from glmflash.errors import ParameterError
+from glmflash.evaluate.yardstick import problem
 
 __all__ = ["METRICS", "MOST_ANSWERS", "MOST_CHARACTERS", "MOST_IMAGES", "Metric", "Question"]
 
@@ -73,6 +74,8 @@ class Question:
         _check_tuple("answers", self.answers, 1, MOST_ANSWERS)
         for answer in self.answers:
             _check_text("answers", answer, MOST_CHARACTERS)
+            if found := problem(self.metric, answer):
+                raise ParameterError("answers", f"are {reprlib.repr(answer)}: {found}")
 
     @property
     def paths(self) -> tuple[Path, ...]:
