@@ -6,6 +6,7 @@ from glmflash.evaluate.gate import Judged, Verdict, gate
 from glmflash.evaluate.memory import Memory
 from glmflash.evaluate.question import METRICS, Metric, Question
 from glmflash.evaluate.question_file import read_questions, write_questions
+from glmflash.evaluate.readers import read_chartqa, read_docvqa, read_ocrbench
 from glmflash.evaluate.report import Report
 from glmflash.evaluate.row import Row
 from glmflash.evaluate.run import run
@@ -13,6 +14,7 @@ from glmflash.evaluate.score import score
 from glmflash.evaluate.statistics import Interval
 from glmflash.evaluate.summary import Asked, Summary
 from glmflash.evaluate.systems import Asking, System, asking
+from glmflash.evaluate.tiny_benchmark import tiny_questions
 
 __all__ = [
     "METRICS",
@@ -33,9 +35,13 @@ __all__ = [
     "asking",
     "gate",
     "read_answer",
+    "read_chartqa",
+    "read_docvqa",
+    "read_ocrbench",
     "read_questions",
     "run",
     "score",
+    "tiny_questions",
     "write_questions",
 ]
 

@@ -1,7 +1,7 @@
-"""The folders that DocVQA, ChartQA and OCRBench come in → their questions, with the metrics of their papers.
+"""The files that DocVQA, ChartQA and OCRBench come in → their questions, with the metrics of their papers.
 
-Nothing is downloaded: each reader says where its data is to be had. Every problem of a file is reported in one
-`QuestionError`, with the number of the entry, counted from 1.
+Nothing is downloaded: each reader says where its data is to be had. Every problem of a file is reported in
+one `QuestionError`, with the number of the entry, counted from 1.
 """
 
 from collections.abc import Callable
@@ -107,8 +107,8 @@ def read_ocrbench(path: str | Path, *, images: str | Path | None = None) -> tupl
     Raises:
         QuestionError: If anything cannot be used.
 
-    `Question.kind` is the entry's type ("Regular Text Recognition", "Doc-oriented VQA", ...); ids are the data
-    set and the entry's number.
+    `Question.kind` is the entry's type ("Regular Text Recognition", "Doc-oriented VQA", ...); ids are the
+    data set and the entry's number.
     """
     path = Path(path)
 
