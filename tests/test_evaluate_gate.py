@@ -18,10 +18,18 @@ def dropped(count: int) -> list[float]:
 
 
 def test_equal_systems_pass():
-    verdict = gate(report({"base": BASE, "same": BASE}), max_drop=0.0, confidence=0.99)
+    verdict = gate(report({"base": BASE, "same": BASE}), max_drop=0.05, confidence=0.99)
     assert verdict.passed
-    assert verdict.systems[0].certainty == 1.0
-    assert "same passes: 0.0 (0.0 to 0.0) points, 100.0 % sure" in str(verdict)
+    assert verdict.systems[0].certainty == pytest.approx(1 - 0.95**200)
+    assert "same passes: 0.0 (−1.8 to +1.8) points, 100.0 % sure" in str(verdict)
+
+
+def test_few_questions_are_not_sure_of_anything():
+    few = report({"base": [1.0] * 10, "same": [1.0] * 10})
+    assert gate(few, max_drop=0.01).systems[0].certainty == pytest.approx(1 - 0.99**10)
+    with pytest.raises(RegressionError, match=r"9\.6 % sure"):
+        gate(few, max_drop=0.01, confidence=0.95)
+    assert gate(few, max_drop=0.0).passed
 
 
 @pytest.mark.parametrize(("count", "passes"), [(1, True), (2, True), (3, False), (40, False)])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from glmflash.errors import ParameterError, RegressionError
 from glmflash.evaluate.report import Report
 from glmflash.evaluate.report_text import percent, points_text
-from glmflash.evaluate.statistics import Interval, interval
+from glmflash.evaluate.statistics import Interval, interval, spread
 from glmflash.evaluate.summary import paired_draws
 
 __all__ = ["Judged", "Verdict", "gate"]
@@ -24,7 +24,7 @@ class Judged:
         system: Its name.
         difference: Of accuracies, over the same questions.
         certainty: How likely it is that the drop is no larger than allowed: the share of draws in which it
-            was not; see `glmflash.evaluate.statistics`.
+            was not; where no draw differs, how likely so many questions would have shown a larger one.
         passed: Whether it is good enough.
     """
 
@@ -104,11 +104,14 @@ def _judge(report: Report, name: str, baseline: str, max_drop: float, confidence
     draws = paired_draws(report.questions, report.rows, name, baseline, seed=report.conditions.seed)
     value = report[name].accuracy.value - report[baseline].accuracy.value
     limit = -max_drop - 1e-9  # a drop of exactly as much is allowed, whatever the last bit says
+    clusters = len({one.cluster for one in report.questions})
     certainty = float((draws >= limit).mean())
+    if not spread(draws):
+        certainty = 1 - (1 - min(1.0, max(0.0, value + max_drop))) ** clusters
     passed = value >= limit and (confidence is None or certainty >= confidence)
     return Judged(
         system=name, certainty=certainty, passed=passed,
-        difference=interval(value, draws, count=len(report.questions)),
+        difference=interval(value, draws, count=len(report.questions), clusters=clusters, least=-1.0),
     )  # fmt: skip
 
 

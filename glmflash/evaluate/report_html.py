@@ -163,7 +163,7 @@ def _foot(report: "Report") -> str:
     time = "no limit of time" if limit is None else f"at most {limit:g} s for a question"
     return (
         "<footer class='soft small'>Intervals are drawn by the bootstrap, over pictures with all their "
-        "questions, the same draws for all systems; where no answer is wrong they are a point, and say "
-        f"nothing of rare mistakes. An error is an answer worth nothing; {escape(time)}. "
+        "questions, the same draws for all systems; where all questions have one score, they are exact "
+        f"bounds. An error is an answer worth nothing; {escape(time)}. "
         f"Seed {report.conditions.seed}.</footer>"
     )

@@ -68,16 +68,22 @@ def findings(report: "Report") -> list[str]:
     """What the figures say of each system beside the baseline, in words."""
     base = report[report.baseline]
     return [
-        f"{one.system}: {', '.join(_found(one, base, one.difference))}."
+        f"{one.system}: {', '.join(_found(one, base, one.difference, _same(report, one.system)))}."
         for one in report.systems
         if one.difference is not None
     ]
 
 
-def _found(one: Summary, base: Summary, apart: Interval) -> Iterator[str]:
+def _same(report: "Report", system: str) -> bool:
+    """Whether each question has the score that the baseline has."""
+    pairs = zip(report.rows[system], report.rows[report.baseline], strict=True)
+    return all(mine.score == theirs.score for mine, theirs in pairs)
+
+
+def _found(one: Summary, base: Summary, apart: Interval, same: bool) -> Iterator[str]:
     reach = f"{points(apart.low)} to {points(apart.high)}"
-    if apart.low == apart.high == 0:
-        yield f"as accurate as {base.system}, in every draw"
+    if same:
+        yield f"as good as {base.system} at every question ({reach} points could hide)"
     elif not apart.excludes_zero:
         yield f"no difference to {base.system} that is more than chance ({reach} points)"
     else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["DRAWS", "LEVEL", "Interval", "busy_seconds", "draw_means", "interval"]
+__all__ = ["DRAWS", "LEVEL", "Interval", "busy_seconds", "draw_means", "interval", "spread"]
 
 DRAWS = 4000
 #: What share of intervals hold the true value.
@@ -80,10 +80,37 @@ def draw_means(scores: np.ndarray, clusters: Sequence[Hashable], *, seed: int) -
     return np.concatenate(means)
 
 
-def interval(value: float, draws: np.ndarray, *, count: int) -> Interval:
-    """The middle `LEVEL` of what was drawn. Shapes: draws (D,)."""
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high), count)
+def interval(value: float, draws: np.ndarray, *, count: int, clusters: int, least: float = 0.0) -> Interval:
+    """The middle `LEVEL` of what was drawn.
+
+    Args:
+        value: What was measured.
+        draws: What was drawn.
+        count: How many questions that was about.
+        clusters: How many of them are independent.
+        least: The lowest value there can be; the highest is 1.
+
+    Shapes:
+        draws (D,)
+
+    Example:
+        >>> interval(1.0, np.ones(4000), count=48, clusters=48).low  # none of 48 was wrong
+        0.926027...
+    """
+    low, high = (float(end) for end in np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    if not spread(draws):
+        hidden = 1 - float(((1 - LEVEL) / 2) ** (1 / clusters))
+        low, high = max(least, value - hidden), min(1.0, value + hidden)
+    return Interval(value, low, high, count)
+
+
+def spread(draws: np.ndarray) -> bool:
+    """Whether draws differ. Where they don't, there is nothing to draw from: no question had another score.
+
+    Then the chance counts that so many miss what happens in a share of all, (1 - share) ** clusters:
+    the exact bound of C. Clopper and E. Pearson, 1934. Shapes: draws (D,).
+    """
+    return bool(np.ptp(draws) > 1e-12)
 
 
 def busy_seconds(spans: Iterable[tuple[float, float]]) -> float:

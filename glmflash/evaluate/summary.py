@@ -97,7 +97,7 @@ def summarise(
         baseline: The system that others are compared with.
         seed: Of the draws.
     """
-    names = list(rows)
+    names, clusters = list(rows), len({one.cluster for one in questions})
     scores = _scores(rows)  # (S, N)
     draws = draw_means(scores, [one.cluster for one in questions], seed=seed)  # (D, S)
     kinds = _kinds(questions, scores, names, seed)
@@ -107,8 +107,10 @@ def summarise(
         difference = None
         if at != base:
             apart = float(scores[at].mean() - scores[base].mean())
-            difference = interval(apart, draws[:, at] - draws[:, base], count=len(questions))
-        accuracy = interval(float(scores[at].mean()), draws[:, at], count=len(questions))
+            difference = interval(
+                apart, draws[:, at] - draws[:, base], count=len(questions), clusters=clusters, least=-1.0
+            )
+        accuracy = interval(float(scores[at].mean()), draws[:, at], count=len(questions), clusters=clusters)
         speed = _speed(rows[name])
         found.append(
             Summary(
@@ -141,9 +143,12 @@ def _kinds(
     for kind in dict.fromkeys(one.kind for one in questions):
         mine = [at for at, one in enumerate(questions) if one.kind == kind]
         part = scores[:, mine]
-        draws = draw_means(part, [questions[at].cluster for at in mine], seed=seed)
+        clusters = [questions[at].cluster for at in mine]
+        draws = draw_means(part, clusters, seed=seed)
         for at, name in enumerate(names):
-            found[name][kind] = interval(float(part[at].mean()), draws[:, at], count=len(mine))
+            found[name][kind] = interval(
+                float(part[at].mean()), draws[:, at], count=len(mine), clusters=len(set(clusters))
+            )
     return found
 
 
