@@ -2,8 +2,9 @@
 
 import pytest
 
+from glmflash import RegressionError
 from glmflash.cli import main
-from glmflash.evaluate import Report, tiny_questions, write_questions
+from glmflash.evaluate import Question, Report, write_questions
 from glmflash.evaluate.tiny_benchmark import __file__ as beside
 
 
@@ -31,18 +32,14 @@ def test_ways_are_compared_and_reports_written(capsys, file, tmp_path):
 
 @pytest.mark.slow
 def test_a_drop_exits_with_1(capsys, tmp_path, monkeypatch):
-    from glmflash.cli import evaluate as module
-
     def fail(report, *, max_drop):
         assert max_drop == 0.01
-        raise module.gate.__globals__["RegressionError"]("int8 FAILS")
+        raise RegressionError("int8 FAILS", systems=["int8"])
 
-    with monkeypatch.context() as patch:
-        patch.setattr("glmflash.cli.evaluate.gate", fail)
-        question = tiny_questions()[0]
-        write_questions(tmp_path / "q.jsonl", [question])
-        words = ["evaluate", str(tmp_path / "q.jsonl"), "--quantize", "none", "int8", "--max-drop", "1"]
-        assert main([*words, "--max-new-tokens", "2"]) == 1
+    monkeypatch.setattr("glmflash.cli.evaluate.gate", fail)
+    write_questions([Question(id="a", text="Hi", answers=("x",))], tmp_path / "q.jsonl")
+    words = ["evaluate", str(tmp_path / "q.jsonl"), "--quantize", "none", "int8", "--max-drop", "1"]
+    assert main([*words, "--max-new-tokens", "2"]) == 1
     assert capsys.readouterr().err == "glmflash: RegressionError: int8 FAILS\n"
 
 

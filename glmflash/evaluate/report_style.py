@@ -61,8 +61,8 @@ article:first-of-type { border-top: 0; }
 .ask b { overflow-wrap: anywhere; white-space: pre-wrap; }
 .tag { font-size: 12px; color: var(--soft); border: 1px solid var(--line); border-radius: 99px;
   padding: 1px 8px; margin-left: 8px; white-space: nowrap; }
-dl { display: grid; grid-template-columns: minmax(80px, max-content) 1fr; gap: 3px 16px; margin: 6px 0 0; }
-dt { color: var(--soft); font-size: 13px; line-height: 22px; max-width: 300px; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: minmax(80px, 200px) 1fr; gap: 3px 16px; margin: 6px 0 0; }
+dt { color: var(--soft); font-size: 13px; line-height: 22px; overflow-wrap: anywhere; }
 dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 11em; overflow-y: auto; }
 dd.good::before { content: "✓ "; } dd.bad::before { content: "✗ "; }
 ul { margin: 8px 0 0; padding-left: 20px; } li { margin-top: 3px; }

@@ -83,7 +83,8 @@ def _same(report: "Report", system: str) -> bool:
 def _found(one: Summary, base: Summary, apart: Interval, same: bool) -> Iterator[str]:
     reach = f"{points(apart.low)} to {points(apart.high)}"
     if same:
-        yield f"as good as {base.system} at every question ({reach} points could hide)"
+        hidden = f"{100 * max(apart.high, -apart.low):.1f}"
+        yield f"as good as {base.system} at every question (a difference up to {hidden} points could hide)"
     elif not apart.excludes_zero:
         yield f"no difference to {base.system} that is more than chance ({reach} points)"
     else:
@@ -93,7 +94,8 @@ def _found(one: Summary, base: Summary, apart: Interval, same: bool) -> Iterator
         yield f"{sum(one.errors.values())} errors"
     if one.latency.p50 and base.latency.p50 and one.memory.weights is not None:  # not of a stand-in
         ratio = base.latency.p50 / one.latency.p50
-        yield f"{ratio:.1f}× as fast (P50)" if ratio >= 1 else f"{1 / ratio:.1f}× as slow (P50)"
+        if not 0.95 < ratio < 1.05:
+            yield f"{ratio:.1f}× as fast (P50)" if ratio >= 1 else f"{1 / ratio:.1f}× as long (P50)"
     for name, mine, theirs in (
         ("weights", one.memory.weights, base.memory.weights),
         ("keys and values", one.memory.kv, base.memory.kv),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["wrong_html"]
 
+_AS_ABOVE = "as above"
 _MOST = 600  # characters of an answer
 
 
@@ -93,9 +94,11 @@ def _mark(box: tuple[int, int, int, int], colour: str) -> str:
 
 def _asked(one: Asked, rows: Iterable[Row]) -> str:
     """The question, what is right, and what was said: systems that said the same stand together."""
+    answers = {answer.strip() for answer in one.answers if len(one.answers) == 1}
     same: dict[tuple[str, bool], list[str]] = {}
     for row in rows:
         said = row.answer.text if row.error is None else f"error: {row.error}"
+        said = _AS_ABOVE if row.right and said.strip() in answers else said
         same.setdefault((said, row.right), []).append(row.system)
     lines = [f"<dt>right</dt><dd>{_text(' · '.join(one.answers))}</dd>"]
     for (said, right), names in same.items():
