@@ -61,7 +61,7 @@ class Asking:
     prompt: Callable[[str], str] | None = None
     options: Options = field(default_factory=Options)
 
-    def open(self) -> AbstractContextManager["_Pipeline"]:
+    def open(self) -> AbstractContextManager[Opened]:
         """Load it, if that is still to be done; then it is closed at the end."""
         if _is_pipeline(self.pipeline):
             return nullcontext(_Pipeline(cast(Asks, self.pipeline), self.prompt, self.options))
