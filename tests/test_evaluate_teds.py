@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmflash.evaluate.table_tree import MOST_NODES, MOST_TOKENS, table_tree
-from glmflash.evaluate.teds import comparable, teds, teds_structure
+from glmflash.evaluate.table_tree import MOST_NODES, MOST_TOKENS, comparable, table_tree
+from glmflash.evaluate.teds import teds, teds_structure
 from glmflash.evaluate.tree_distance import tree_distance
 
 # A tree is (label, (tree, ...)).

@@ -57,7 +57,7 @@ def test_the_committed_script_makes_it_and_training_never_saw_it(tmp_path, monke
 
 @pytest.mark.slow
 def test_the_embedded_model_is_right_almost_always():
-    questions = tiny_questions()[::3]  # what all of it gives is in the docs
+    questions = tiny_questions()[::6]  # what all of it gives is in the docs
     with glmflash.Pipeline.from_pretrained("tiny", dtype="float32") as pipe:
         asked = [{"text": one.text, "images": list(one.images)} for one in questions]
         results = pipe.batch(asked, max_new_tokens=200)

@@ -99,7 +99,7 @@ class Entry:
             path = self._folder / text
             home, real = self._folder.resolve(), path.resolve()
             if not self._outside and not real.is_relative_to(home):
-                raise QuestionError(f"picture {shown} lies outside of the folder of pictures")
+                raise QuestionError(f"picture {shown} lies outside of the folder of pictures; copy it there")
             if not real.is_file():  # also pipes and devices, which would never end
                 raise QuestionError(f"picture {shown} is not there")
         except (OSError, ValueError, RuntimeError) as error:

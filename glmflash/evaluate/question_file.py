@@ -24,14 +24,12 @@ def __dir__() -> list[str]:
 def read_questions(path: str | Path, *, outside: bool = False) -> tuple[Question, ...]:
     """Read questions from a file of JSON objects, one a line; blank lines are skipped.
 
-    | field | |
-    |---|---|
-    | `question` | what is asked |
-    | `answers` | what is right: a string, or a list of alternatives |
-    | `image` | path of the picture, or a list of paths; relative to the file; may be absent |
-    | `kind` | what sort of question it is; may be absent |
-    | `metric` | how answers are judged, see `Metric`; "exact" if absent |
-    | `id` | a name; the number of the line if absent |
+    - `question`: what is asked.
+    - `answers`: what is right, a string or a list of alternatives.
+    - `image`: the picture's path, or a list of paths, relative to the file; may be absent.
+    - `kind`: what sort of question it is; may be absent.
+    - `metric`: how answers are judged, one of `METRICS`; "exact" if absent.
+    - `id`: a name; the number of the line if absent.
 
     Args:
         path: The file, UTF-8.

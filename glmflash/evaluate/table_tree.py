@@ -8,7 +8,7 @@ from html import unescape
 
 from glmflash.output.table import parse_tables
 
-__all__ = ["MOST_NODES", "MOST_TOKENS", "TableTree", "table_tree"]
+__all__ = ["MOST_NODES", "MOST_TOKENS", "TableTree", "comparable", "table_tree"]
 
 MOST_NODES = 1000
 MOST_TOKENS = 20_000  # in all cells
@@ -78,6 +78,14 @@ def table_tree(text: str) -> TableTree | None:
         reader.data(text[end:])
     reader.close()
     return reader.table
+
+
+def comparable(table: TableTree | None) -> bool:
+    """Whether there is a table, of a size that can be compared."""
+    if table is None:
+        return False
+    nodes = list(table.nodes())
+    return len(nodes) <= MOST_NODES and sum(len(node.tokens) for node in nodes) <= MOST_TOKENS
 
 
 def _without_comments(text: str) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from glmflash.evaluate.levenshtein import levenshtein
-from glmflash.evaluate.table_tree import MOST_NODES, MOST_TOKENS, TableTree, table_tree
+from glmflash.evaluate.table_tree import TableTree, comparable, table_tree
 from glmflash.evaluate.tree_distance import tree_distance
 
-__all__ = ["comparable", "teds", "teds_structure"]
+__all__ = ["teds", "teds_structure"]
 
 
 def __dir__() -> list[str]:
@@ -44,14 +44,6 @@ def teds_structure(given: str, right: str) -> float:
         1.0
     """
     return _similarity(_emptied(table_tree(given)), _emptied(table_tree(right)))
-
-
-def comparable(table: TableTree | None) -> bool:
-    """Whether there is a table, of a size that can be compared."""
-    if table is None:
-        return False
-    nodes = list(table.nodes())
-    return len(nodes) <= MOST_NODES and sum(len(node.tokens) for node in nodes) <= MOST_TOKENS
 
 
 def _emptied(table: TableTree | None) -> TableTree | None:

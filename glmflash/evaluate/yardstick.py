@@ -1,8 +1,7 @@
 """A metric and a right answer → what makes the answer useless to measure by, if anything."""
 
 from glmflash.evaluate.overlap import MOST_BOXES, overlap
-from glmflash.evaluate.table_tree import MOST_NODES, MOST_TOKENS, table_tree
-from glmflash.evaluate.teds import comparable
+from glmflash.evaluate.table_tree import MOST_NODES, MOST_TOKENS, comparable, table_tree
 from glmflash.output.boxes import parse_boxes
 
 __all__ = ["problem"]
