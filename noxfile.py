@@ -77,6 +77,15 @@ def extras(session: nox.Session) -> None:
     """What needs an optional extra, with all of them there."""
     install(session, "extras")
     session.run("pytest", "-m", "extras", *(session.posargs or ["tests"]), env=ONE_THREAD)
+    if not session.posargs:  # elsewhere what this page shows is skipped
+        session.run("pytest", "docs/how-to/pdf.md", env=ONE_THREAD)
+
+
+@nox.session
+def ray(session: nox.Session) -> None:
+    """A folder of pictures through Ray Data, with workers that are killed: minutes."""
+    install(session, "ray")
+    session.run("pytest", "-m", "ray", *(session.posargs or ["tests"]), env=ONE_THREAD)
 
 
 @nox.session
@@ -96,19 +105,19 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """Run every script of examples/ on the embedded checkpoint; `extras` runs the server."""
+    """Run every script of examples/ on the embedded checkpoint; `extras` runs the server, `ray` the batch."""
     install(session)
     for script in sorted(Path("examples").glob("*.py")):
-        if script.stem == "serve":
+        if script.stem in ("serve", "ray_batch"):
             continue
         session.run("python", str(script), *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the network, the engine, INT8 beside transformers, then formats of answers, as JSON."""
+    """Measure the network, the engine, INT8 beside transformers, formats of answers, observers, as JSON."""
     install(session, "parity", "extras")
-    for script in ("bench.py", "engine.py", "int8.py", "guided.py"):
+    for script in ("bench.py", "engine.py", "int8.py", "guided.py", "watch.py"):
         session.run("python", f"tests/bench/{script}", *session.posargs)
 
 

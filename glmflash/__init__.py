@@ -46,12 +46,13 @@ from glmflash.errors import (
     RegressionError,
 )
 from glmflash.grammar import ResponseFormat
-from glmflash.media import DataUrl, InputPolicy, Url
+from glmflash.media import DataUrl, InputPolicy, PdfPages, Url, read_pdf
 from glmflash.output import Box, Delta, Result, Table, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
 from glmflash.quant import Card, QuantizationConfig
 from glmflash.session import Session
+from glmflash.spec import PipelineSpec
 from glmflash.structured import Choices, Extraction
 from glmflash.tools import ToolRun
 from glmflash.version import __version__ as __version__
@@ -84,7 +85,9 @@ __all__ = [
     "MessageError",
     "NumericsError",
     "ParameterError",
+    "PdfPages",
     "Pipeline",
+    "PipelineSpec",
     "Plan",
     "QuantizationConfig",
     "QuestionError",
@@ -105,6 +108,7 @@ __all__ = [
     "ToolRun",
     "Url",
     "Usage",
+    "read_pdf",
 ]
 
 

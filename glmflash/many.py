@@ -66,4 +66,10 @@ def map_(
 
 def _asking(pipe: Asks, options: Options) -> Callable[[Item], Future[Result]]:
     engine = pipe.engine  # `submit` for many: it waits for a place in line
-    return lambda item: engine.submit(prepare.one(item, options, defaults=engine.generation), wait=True)
+
+    def ask(item: Item) -> Future[Result]:
+        with engine.refusing():
+            request = prepare.one(item, options, defaults=engine.generation)
+        return engine.submit(request, wait=True)
+
+    return ask

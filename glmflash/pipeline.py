@@ -191,7 +191,9 @@ class Pipeline:
             InputError: If it cannot be used; a picture's own errors come out of the future.
             QueueFullError: If too many requests are in line.
         """
-        return (engine := self.engine).submit(prepare.one(item, options, defaults=engine.generation))
+        with (engine := self.engine).refusing():
+            request = prepare.one(item, options, defaults=engine.generation)
+        return engine.submit(request)
 
     def session(self, *, system: str | None = None, **options: Unpack[Options]) -> Session:
         """Begin a conversation; each turn computes only what is new. Options are for every question."""
@@ -254,4 +256,5 @@ class Pipeline:
         return repr(self._engine).replace("Engine", "Pipeline", 1)
 
     def _request(self, messages: Sequence[Mapping[str, object]], options: Options) -> Request:
-        return prepare.request(messages, options, defaults=self.engine.generation)
+        with (engine := self.engine).refusing():
+            return prepare.request(messages, options, defaults=engine.generation)

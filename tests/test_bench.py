@@ -63,6 +63,19 @@ def check_guided(report):
             assert formats["none"]["over_none"]["ratio"] == 1
 
 
+def check_watch(report):
+    assert report.keys() == {"machine", "work", "results"}
+    assert report["machine"]["threads"] >= 1
+    for cell in report["results"].values():
+        check_numbers(cell["request"])
+        assert cell["spent_ms"].keys() == {"log", "prometheus", "opentelemetry", "scrape", "events"}
+        assert all(spent > 0 for spent in cell["spent_ms"].values())
+        assert cell["events"]["TokenGenerated"] == report["work"]["answer_tokens"]
+        assert 0 < cell["share"] <= cell["share_most"] < 1
+        low, high = cell["with_over_without"]["quartiles"]
+        assert 0 < low <= cell["with_over_without"]["ratio"] <= high
+
+
 def check_cost(sizes):
     assert len(sizes) == 2
     for cell in sizes.values():
@@ -116,14 +129,37 @@ def test_quick_run_of_formats_writes_the_report(tmp_path):
     assert "json_schema" in said
 
 
+@pytest.mark.slow
+@pytest.mark.extras
+def test_quick_run_of_observers_writes_the_report(tmp_path):
+    pytest.importorskip("prometheus_client")
+    pytest.importorskip("opentelemetry.sdk")
+    name, report, said = run_quickly("watch.py", tmp_path)
+    assert name == "watch-cpu.json"
+    check_watch(report)
+    assert "in observers" in said
+
+
+def test_observers_cost_less_than_a_hundredth():
+    """What the page says of the committed figures."""
+    report = json.loads((FOLDER / "watch-cpu.json").read_text())
+    assert report["work"]["size"] == "flash-4+4"
+    assert all(cell["share_most"] < 0.01 for cell in report["results"].values())
+
+
 @pytest.mark.parametrize(
     "path",
-    [FOLDER / "guided-cpu.json", FOLDER / "engine-cpu.json", FOLDER / "model-cpu.json"],
+    [
+        FOLDER / "watch-cpu.json",
+        FOLDER / "guided-cpu.json",
+        FOLDER / "engine-cpu.json",
+        FOLDER / "model-cpu.json",
+    ],
     ids=lambda path: path.name,
 )
 def test_committed_reports_are_well_formed_and_name_no_machine(path):
     text = path.read_text()
-    checks = {"model": check_model, "engine": check_engine, "guided": check_guided}
+    checks = {"model": check_model, "engine": check_engine, "guided": check_guided, "watch": check_watch}
     checks[path.name.partition("-")[0]](json.loads(text))
     assert "/home" not in text
     assert "/root" not in text

@@ -8,9 +8,20 @@ from typing import get_args
 
 import pytest
 
+from glmflash import Pipeline
 from glmflash.engine import events
-from glmflash.engine.events import BlockEvicted, Event, Observers, RequestQueued, TokenGenerated
+from glmflash.engine.events import (
+    BlockEvicted,
+    Event,
+    Observers,
+    RequestFinished,
+    RequestQueued,
+    RequestRefused,
+    TokenGenerated,
+)
 from glmflash.errors import ParameterError
+from glmflash.output.result import Result
+from glmflash.prompt.messages import Message, Text
 
 KINDS = get_args(Event)
 
@@ -18,7 +29,15 @@ KINDS = get_args(Event)
 def made(kind: type) -> Event:
     """One event of the kind, with something in every field."""
     wanted = {field.name for field in dataclasses.fields(kind)} - {"time"}
-    values = {"request": 1, "priority": 0, "index": 0, "digest": "d", "seconds": 0.5, "tokens": 2}
+    values = {
+        "request": 1,
+        "priority": 0,
+        "index": 0,
+        "code": "x",
+        "digest": "d",
+        "seconds": 0.5,
+        "tokens": 2,
+    }
     values |= {"cached": False, "token_id": 3, "block": 4}
     return kind(**{name: values[name] for name in wanted & values.keys()})
 
@@ -32,11 +51,13 @@ def test_an_event_is_a_frozen_value_that_knows_its_time(kind: type) -> None:
         event.time = 0.0
     assert not hasattr(event, "__dict__")
     assert pickle.loads(pickle.dumps(event)) == event
-    assert hasattr(event, "request") is (kind is not BlockEvicted)
+    assert hasattr(event, "request") is (kind not in (BlockEvicted, RequestRefused))
 
 
 def test_every_event_is_public() -> None:
-    assert {kind.__name__ for kind in KINDS} | {"Event", "Observer", "Observers"} == set(events.__all__)
+    assert {kind.__name__ for kind in KINDS} | {"Event", "Observer", "Observers", "Operation"} == set(
+        events.__all__
+    )
 
 
 def test_observers_are_told_in_order() -> None:
@@ -67,6 +88,33 @@ def test_what_an_observer_raises_is_logged_and_hurts_nobody(caplog, error: BaseE
     assert "broken failed at TokenGenerated" in caplog.text
     assert "Odd failed" in caplog.text
     assert " at 0x" not in "".join(record.getMessage() for record in caplog.records)
+
+
+def test_what_was_said_is_in_no_printed_event() -> None:
+    messages = (Message("user", (Text("a secret"),)),)
+    asked = RequestQueued(request=1, priority=0, messages=messages)
+    answered = RequestFinished(request=1, finish_reason="stop", result=Result(text="a secret"))
+    assert "secret" not in f"{asked} {answered}"
+    assert (asked.messages, answered.result.text) == (messages, "a secret")
+
+
+def test_a_pipeline_at_work_can_be_observed() -> None:
+    heard = []
+    with Pipeline.from_pretrained("tiny", progress=False) as pipe:
+        pipe("before", max_new_tokens=2)
+        pipe.engine.observe(heard.append)
+        result = pipe("after", system="s", max_new_tokens=3, ignore_eos=True, priority=2)
+        with pytest.raises(ParameterError):
+            pipe("refused", top_k=-1)
+        with pytest.raises(ParameterError, match="observers"):
+            pipe.engine.observe("print")
+    queued, *work, finished, refused = heard
+    assert (queued.operation, queued.priority, queued.stream, queued.pictures) == ("chat", 2, False, 0)
+    assert [message.role for message in queued.messages] == ["system", "user"]
+    assert queued.sampling.max_new_tokens == 3
+    assert [type(event).__name__ for event in work] == ["Prefill", *["TokenGenerated"] * 3]
+    assert finished.result is result
+    assert refused == RequestRefused(code="parameter_error", time=refused.time)
 
 
 def test_without_observers_nothing_needs_to_be_made() -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from math import ceil
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +75,27 @@ def test_percentiles_are_by_nearest_rank(values: list[float]) -> None:
         assert value in values
         assert sum(one <= value for one in values) >= percent * len(values) / 100
         assert sum(one < value for one in values) < ceil(percent * len(values) / 100)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=3000))
+def test_percentiles_of_the_window_are_those_of_numpy(values: list[float]) -> None:
+    """By nearest rank, "inverted_cdf" there, over the last 1,024 requests and no others."""
+    accounts = Accounts()
+    for seconds in values:
+        accounts.finished(answer(decode=seconds, completion=2))
+    found = accounts.snapshot().phases["decode"]
+    recent = values[-1024:]
+    expected = np.percentile(recent, [50, 95, 99], method="inverted_cdf").tolist()
+    assert [found.p50, found.p95, found.p99] == expected
+    assert (found.count, found.max) == (len(recent), max(recent))
+
+
+@pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 99, 100, 101, 1000, 1024])
+def test_percentiles_at_the_edges_of_ranks(count: int) -> None:
+    values = np.random.default_rng(count).permutation(count).astype(float)
+    found = Percentiles.of(values.tolist())
+    expected = np.percentile(values, [50, 95, 99], method="inverted_cdf").tolist()
+    assert [found.p50, found.p95, found.p99] == expected
 
 
 def test_only_recent_requests_are_timed() -> None:

@@ -20,9 +20,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("weights",),
     ("engine",),
     ("asks", "prepare", "session", "batching", "loading", "plan", "answers", "testing"),
-    ("many", "structured", "tools"),
+    ("many", "structured", "tools", "observability"),
     ("pipeline", "openai", "evaluate"),
-    ("cli",),
+    ("cli", "spec"),
     ("__init__", "__main__"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -39,7 +39,10 @@ ALLOWED = {
     "tqdm": ("progress",),
     "triton": ("ops.int8.triton",),
     "pandas": ("output.table",),
+    "pypdfium2": ("media.pdf",),
     "llguidance": ("grammar.guidance",),
+    "opentelemetry": ("observability.otel",),
+    "prometheus_client": ("observability.prometheus",),
     "numpy": (
         "ops.int8.activations", "media", "prompt", "grammar", "output", "testing", "prepare", "pipeline",
         "engine", "evaluate.statistics", "evaluate.summary", "evaluate.teds", "evaluate.tree_distance",
@@ -47,7 +50,7 @@ ALLOWED = {
     "torch": (
         "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",
         "quant", "model", "weights", "engine", "prepare", "session", "loading", "plan", "pipeline",
-        "testing", "evaluate.memory",
+        "spec", "testing", "evaluate.memory",
     ),
 }  # fmt: skip
 TORCH_FREE = ("engine.scheduler",)

@@ -26,6 +26,7 @@ MODULES = (
     "glmflash.kv",
     "glmflash.media",
     "glmflash.model",
+    "glmflash.observability",
     "glmflash.openai",
     "glmflash.output",
     "glmflash.prepare",

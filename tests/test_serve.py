@@ -396,7 +396,7 @@ def test_health_is_honest_about_a_closed_pipeline():
         answer = httpx.get(f"{address}/healthz")
         assert (answer.status_code, answer.json()) == (503, {"status": "dead", "code": "closed_error"})
         assert post(address, json.dumps({"messages": HI})).status_code == 503
-        assert "glmflash_up 0.0" in httpx.get(f"{address}/metrics").text
+        assert 'glmflash_up{model_name="glmflash"} 0.0' in httpx.get(f"{address}/metrics").text
 
 
 def test_health_is_honest_about_a_dead_engine(monkeypatch):
@@ -430,10 +430,11 @@ def test_the_log_tells_how_much_and_never_what(address, receipts, caplog):
 def test_metrics(address):
     httpx.get(f"{address}/nowhere/{'x' * 100}")
     text = httpx.get(f"{address}/metrics").text
-    assert "glmflash_up 1.0" in text
-    assert 'glmflash_requests_total{route="other",status="404"}' in text
-    assert 'glmflash_request_seconds_bucket{le="0.05",route="other"}' in text
-    assert "glmflash_completion_tokens" in text
+    assert 'glmflash_up{model_name="glmflash"} 1.0' in text
+    assert 'http_requests_total{route="other",status="404"}' in text
+    assert 'http_request_duration_seconds_bucket{le="0.05",route="other"}' in text
+    assert 'glmflash_generation_tokens_total{model_name="glmflash"}' in text
+    assert 'glmflash_time_to_first_token_seconds_bucket{le="+Inf",model_name="glmflash"}' in text
 
 
 def test_the_page_loads_nothing_from_elsewhere(address):

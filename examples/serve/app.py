@@ -55,7 +55,7 @@ def make(
         timeout: Seconds for an answer.
         body_seconds: Seconds for a body to arrive.
     """
-    metrics = Metrics(pipe)
+    metrics = Metrics(pipe, name)
     server = _Server(pipe, guard.check_secret(secret), name, max_body, timeout, body_seconds)
     app = FastAPI(title=name, docs_url=None, redoc_url=None, openapi_url=None)  # their pages load scripts
     app.add_middleware(Watched, metrics=metrics)

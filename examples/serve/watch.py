@@ -4,13 +4,13 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
 
-from glmflash import GlmflashError, Pipeline
+from glmflash import Pipeline
+from glmflash.observability import PrometheusMetrics
 
 __all__ = ["Metrics", "Watched"]
 
@@ -27,46 +27,28 @@ def __dir__() -> list[str]:
 
 
 class Metrics:
-    """Counters of this server, and the pipeline's own numbers, read when they are asked for.
+    """Counters of this server, and the pipeline's own metrics.
 
     Args:
-        pipe: Whose `stats` are shown.
+        pipe: Whose metrics are shown.
+        name: What the model is called.
     """
 
-    def __init__(self, pipe: Pipeline) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: Pipeline, name: str) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
-            "glmflash_requests", "HTTP requests", ["route", "status"], registry=self._registry
+            "http_requests", "HTTP requests", ["route", "status"], registry=self._registry
         )
         self._seconds = Histogram(
-            "glmflash_request_seconds", "Until the last byte", ["route"], registry=self._registry,
+            "http_request_duration_seconds", "Until the last byte", ["route"], registry=self._registry,
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
         )  # fmt: skip
-        self._registry.register(self)
+        PrometheusMetrics(self._registry).add(pipe, model_name=name)
 
     def count(self, route: str, status: int, seconds: float) -> None:
         """Add a request."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What Prometheus' registry calls: the engine's numbers as they are now."""
-        try:
-            stats = self._pipe.stats()
-        except GlmflashError:
-            yield GaugeMetricFamily("glmflash_up", "Whether the engine lives", value=0)
-            return
-        yield GaugeMetricFamily("glmflash_up", "Whether the engine lives", value=1)
-        for name, text in {
-            "submitted": "Requests accepted", "rejected": "Requests turned away",
-            "waiting": "Requests in line", "running": "Requests being answered",
-            "prompt_tokens": "Tokens of prompts",
-            "cached_tokens": "Tokens of prompts that were cached", "completion_tokens": "Tokens generated",
-            "preemptions": "Requests sent back to wait", "tokens_per_second": "Speed of the decoder",
-            "kv_bytes": "Memory of KV blocks",
-        }.items():  # fmt: skip
-            yield GaugeMetricFamily(f"glmflash_{name}", text, value=getattr(stats, name))
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""

@@ -1,4 +1,4 @@
-"""What became of a request → whoever waits for it, the accounts, and the observers."""
+"""What becomes of a request → whoever waits for it, the accounts, and the observers."""
 
 import contextlib
 import logging
@@ -8,10 +8,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from glmflash.engine.events import Observers, RequestFinished
+from glmflash.engine.events import (
+    Observer,
+    Observers,
+    Operation,
+    RequestFinished,
+    RequestQueued,
+    RequestRefused,
+)
 from glmflash.engine.sequence import Sequence
 from glmflash.engine.stats import Accounts
-from glmflash.errors import GlmflashError
+from glmflash.errors import GlmflashError, QueueFullError
 from glmflash.output.result import Delta, Result
 
 __all__ = ["Delivery"]
@@ -34,6 +41,42 @@ class Delivery:
     def __init__(self, accounts: Accounts, observers: Observers) -> None:
         self.accounts = accounts
         self.observers = observers
+
+    def observe(self, observer: Observer) -> None:
+        """Tell one more function. Events of other threads meanwhile go to those before, or to all."""
+        self.observers = Observers((*self.observers.functions, observer))
+
+    def queued(self, sequence: Sequence) -> None:
+        """A request was accepted."""
+        if sequence.then is None:
+            self.accounts.submitted()
+        if not self.observers:
+            return
+        request = sequence.request
+        form = request.response_format
+        event = RequestQueued(
+            request=sequence.number,
+            priority=request.priority,
+            operation=_operation(sequence),
+            stream=sequence.on_deltas is not None,
+            pictures=len(request.pictures),
+            output=None if form is None else form.kind,
+            sampling=request.sampling,
+            messages=request.messages,
+        )
+        self.observers.emit(event)
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Whatever error is raised inside is the end of what was asked: observers hear of it."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, QueueFullError):
+                self.accounts.rejected()
+            if self.observers:
+                self.observers.emit(RequestRefused(code=_code(error)))
+            raise
 
     def show(self, sequence: Sequence, deltas: list[Delta]) -> None:
         """Hand on what can be shown now. Raises whatever the receiver raises."""
@@ -65,7 +108,7 @@ class Delivery:
         """Nothing comes of it."""
         with _logged("keeping account of a failed request"):
             _clear(error)
-            code = str(error.code) if isinstance(error, GlmflashError) else type(error).__name__
+            code = _code(error)
             if sequence.then is None:
                 self.accounts.failed(code)
             self._report(sequence, None, code)
@@ -82,13 +125,15 @@ class Delivery:
     def _report(self, sequence: Sequence, result: Result | None, code: str | None = None) -> None:
         if not self.observers:
             return
+        now = time.perf_counter()
         event = RequestFinished(
             request=sequence.number,
-            time=time.perf_counter(),
+            time=now,
             finish_reason=None if result is None else result.finish_reason,
             code=code,
             usage=None if result is None else result.usage,
-            timings=None if result is None else result.timings,
+            timings=sequence.clock.timings(now) if result is None else result.timings,
+            result=result,
         )
         self.observers.emit(event)
 
@@ -100,6 +145,16 @@ class Delivery:
             if sequence.future.set_running_or_notify_cancel() and settle is not None:
                 settle(sequence.future)
         del keep  # perhaps the last to hold the engine
+
+
+def _operation(sequence: Sequence) -> Operation:
+    if sequence.then is None:
+        return "chat"
+    return "encode" if sequence.part == "leading" else "score"
+
+
+def _code(error: BaseException) -> str:
+    return str(error.code) if isinstance(error, GlmflashError) else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from functools import cache, partial
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from glmflash.config import GenerationConfig, PreprocessorConfig
 from glmflash.engine.checks import check_eos, check_vocabulary, describe
 from glmflash.engine.delivery import Delivery
 from glmflash.engine.encoded import EncodedImage
-from glmflash.engine.events import Observers, RequestQueued
+from glmflash.engine.events import Observer, Observers
 from glmflash.engine.guide import Guides
 from glmflash.engine.inbox import Inbox
 from glmflash.engine.inputs import read_picture
@@ -30,13 +31,13 @@ from glmflash.engine.storage import make_runner
 from glmflash.engine.stream import AsyncStream, Stream
 from glmflash.engine.waiting import result, settle
 from glmflash.engine.worker import Worker, check_caller, check_process, closed, stop
-from glmflash.errors import QueueFullError
 from glmflash.kv.pool import BlockPool, BlockTable
 from glmflash.kv.store import BlockStore
 from glmflash.media.patches import Patches
 from glmflash.model.glm import Glm4v
 from glmflash.output.result import Result
 from glmflash.prompt.tokenizer import Tokenizer
+from glmflash.quant import card
 from glmflash.weights.fingerprint import fingerprint
 
 __all__ = ["Engine"]
@@ -96,6 +97,7 @@ class Engine:
             inbox=self._inbox, guides=Guides(tokenizer, self.eos),
         )  # fmt: skip
         self._numbers = itertools.count(1)
+        self._model_bytes = card(model).bytes_after
         self._pid = os.getpid()
         self._thread = Worker(runner, self._inbox).thread
         self._check_thread: Callable[[], None] = partial(check_caller, self._thread, self._readers, self._pid)
@@ -230,7 +232,16 @@ class Engine:
             vision=VisionStats(len(vision), vision.nbytes, vision.hits, vision.misses),
             pool=scheduler.pool.stats(),
             kv_bytes=runner.store.nbytes,
+            model_bytes=self._model_bytes,
         )
+
+    def observe(self, observer: Observer) -> None:
+        """Tell one more function every event from now on; see `Observers`, whose errors this raises."""
+        self._delivery.observe(observer)
+
+    def refusing(self) -> AbstractContextManager[None]:
+        """A block in which requests are made: observers hear of one that cannot be, as `RequestRefused`."""
+        return self._delivery.refusing()
 
     def close(self) -> None:
         """End what is under way with `ClosedError`, and give memory and threads back. Twice is fine."""
@@ -263,12 +274,9 @@ class Engine:
         self._open()
         if wait:
             self._check_thread()
-        prepare, accounts = self._prepare, self._delivery.accounts
-        try:
+        prepare = self._prepare
+        with self.refusing():
             self._inbox.enter(wait=wait)
-        except QueueFullError:
-            accounts.rejected()
-            raise
         sequence = Sequence(
             next(self._numbers),
             request,
@@ -279,10 +287,7 @@ class Engine:
             keep=self,
         )
         try:
-            if then is None:
-                accounts.submitted()
-            if observers := self._delivery.observers:
-                observers.emit(RequestQueued(request=sequence.number, priority=request.priority))
+            self._delivery.queued(sequence)
             readers = self._readers[all(isinstance(one, (Patches, EncodedImage)) for one in request.pictures)]
             if prepare is None or not readers.call(partial(prepare, sequence), rank=sequence.rank):
                 self._delivery.fail(sequence, closed())

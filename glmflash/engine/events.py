@@ -4,24 +4,32 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Literal
 
+from glmflash.engine.sampling import Sampling
 from glmflash.errors import ParameterError
-from glmflash.output.result import FinishReason, Timings, Usage
+from glmflash.output.result import FinishReason, Result, Timings, Usage
+from glmflash.prompt.messages import Message
 
 __all__ = [
     "BlockEvicted",
     "Event",
     "Observer",
     "Observers",
+    "Operation",
     "PictureDecoded",
     "Prefill",
     "RequestFinished",
     "RequestQueued",
+    "RequestRefused",
     "TokenGenerated",
     "VisionDone",
 ]
 
 logger = logging.getLogger(__name__)
+
+#: What is asked for: an answer, a picture's value (`Engine.prefill`), or how likely answers are.
+Operation = Literal["chat", "encode", "score"]
 
 
 def __dir__() -> list[str]:
@@ -35,11 +43,36 @@ class RequestQueued:
     Args:
         request: The engine's number of the request.
         priority: As asked for.
+        operation: What is to be made of it: "chat" is an answer.
+        stream: Whether somebody gets the answer as it comes.
+        pictures: How many it has.
+        output: The kind of `ResponseFormat` that the answer has to be of, if any.
+        sampling: How its tokens are chosen.
+        messages: What was asked. Events do not show it when they are printed.
         time: When, in seconds of `time.perf_counter`.
     """
 
     request: int
     priority: int
+    operation: Operation = "chat"
+    stream: bool = False
+    pictures: int = 0
+    output: str | None = None
+    sampling: Sampling | None = field(default=None, repr=False)
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+    time: float = field(default_factory=perf_counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused:
+    """Something was asked that never became a request: malformed, or no place in line. It is told alone.
+
+    Args:
+        code: The error's `code`, or the name of its class if it has none.
+        time: When, in seconds of `time.perf_counter`.
+    """
+
+    code: str
     time: float = field(default_factory=perf_counter)
 
 
@@ -129,7 +162,8 @@ class RequestFinished:
         code: The error's `code`, or the name of its class if it has none; "cancelled" if its future was
             cancelled; None after an answer.
         usage: Token counts, as far as they are known.
-        timings: Seconds by phase, as far as they are known.
+        timings: Seconds by phase, as far as it came.
+        result: The answer, if there is one. Events do not show it when they are printed.
         time: When, in seconds of `time.perf_counter`.
     """
 
@@ -138,6 +172,7 @@ class RequestFinished:
     code: str | None = None
     usage: Usage | None = None
     timings: Timings | None = None
+    result: Result | None = field(default=None, repr=False)
     time: float = field(default_factory=perf_counter)
 
 
@@ -155,7 +190,14 @@ class BlockEvicted:
 
 
 Event = (
-    RequestQueued | PictureDecoded | VisionDone | Prefill | TokenGenerated | RequestFinished | BlockEvicted
+    RequestQueued
+    | RequestRefused
+    | PictureDecoded
+    | VisionDone
+    | Prefill
+    | TokenGenerated
+    | RequestFinished
+    | BlockEvicted
 )
 Observer = Callable[[Event], None]
 
@@ -165,8 +207,8 @@ class Observers:
     """The functions that hear of every event. They only watch: whatever one raises is logged and forgotten.
 
     Args:
-        functions: Called in order, on the engine's threads, for `RequestQueued` on the one that asks: what
-            takes long belongs on one of your own.
+        functions: Called in order, on the engine's threads, for `RequestQueued` and `RequestRefused` on the
+            one that asks: what takes long belongs on one of your own.
 
     Raises:
         ParameterError: If these are not functions in a list or tuple.

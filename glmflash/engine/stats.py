@@ -8,9 +8,9 @@ from math import ceil
 
 from glmflash.engine.stats_html import to_html
 from glmflash.kv.pool import PoolStats
-from glmflash.output.result import Result
+from glmflash.output.result import Result, Timings, Usage
 
-__all__ = ["PHASES", "Accounts", "Percentiles", "Stats", "VisionStats"]
+__all__ = ["PHASES", "Accounts", "Percentiles", "Stats", "VisionStats", "phases_of"]
 
 #: What is timed: six phases as in `Timings`, the wait for the first token, and the time for each later one.
 PHASES = ("queue", "media", "vision", "prefill", "decode", "total", "first_token", "per_token")
@@ -96,6 +96,7 @@ class Stats:
         vision: The memory of vision tokens.
         pool: The KV blocks; None without a pool.
         kv_bytes: Memory that the KV blocks take now.
+        model_bytes: Memory of the weights.
         phases: Seconds by phase (see `PHASES`) over the last 1,024 requests that had it: `media` and `vision`
             over those with pictures, `first_token` over those that got as far, `decode` and `per_token` over
             those of two tokens or more. Failed requests are not in them.
@@ -121,6 +122,7 @@ class Stats:
     vision: VisionStats = field(default_factory=VisionStats)
     pool: PoolStats | None = None
     kv_bytes: int = 0
+    model_bytes: int = 0
     phases: Mapping[str, Percentiles] = field(default_factory=dict)
 
     @property
@@ -158,6 +160,21 @@ class Stats:
     def _table(self) -> Iterator[tuple[str, list[str]]]:
         for name, one in self.phases.items():
             yield name, [str(one.count), *(f"{getattr(one, column):.4f}" for column in _COLUMNS)]
+
+
+def phases_of(usage: Usage, timings: Timings) -> Iterator[tuple[str, float]]:
+    """The phases (see `PHASES`) that an answered request had, and how long each took, in seconds."""
+    yield "queue", timings.queue
+    yield "total", timings.total
+    if usage.image:
+        yield "media", timings.media
+        yield "vision", timings.vision
+    if usage.completion:
+        yield "prefill", timings.prefill
+        yield "first_token", timings.first_token
+    if usage.completion > 1:
+        yield "decode", timings.decode
+        yield "per_token", timings.decode / (usage.completion - 1)
 
 
 def _counted(counts: Mapping[str, int]) -> list[str]:
@@ -208,7 +225,7 @@ class Accounts:
 
     def finished(self, result: Result) -> None:
         """A request has its answer."""
-        usage, timings, phases = result.usage, result.timings, self._phases
+        usage, phases = result.usage, self._phases
         with self._lock:
             self._finished[result.finish_reason] += 1
             counts = self._counts
@@ -217,17 +234,8 @@ class Accounts:
             counts["cached_tokens"] += usage.cached
             counts["completion_tokens"] += usage.completion
             counts["saved_prefill"] += usage.saved_prefill
-            phases["queue"].append(timings.queue)
-            phases["total"].append(timings.total)
-            if usage.image:
-                phases["media"].append(timings.media)
-                phases["vision"].append(timings.vision)
-            if usage.completion:
-                phases["prefill"].append(timings.prefill)
-                phases["first_token"].append(timings.first_token)
-            if usage.completion > 1:
-                phases["decode"].append(timings.decode)
-                phases["per_token"].append(timings.decode / (usage.completion - 1))
+            for phase, seconds in phases_of(usage, result.timings):
+                phases[phase].append(seconds)
 
     def failed(self, code: str) -> None:
         """A request ended with an error.
@@ -247,6 +255,7 @@ class Accounts:
         vision: VisionStats | None = None,
         pool: PoolStats | None = None,
         kv_bytes: int = 0,
+        model_bytes: int = 0,
     ) -> Stats:
         """All of it at one moment; the engine adds what others keep count of. Arguments: see `Stats`."""
         with self._lock:
@@ -265,5 +274,6 @@ class Accounts:
             vision=VisionStats() if vision is None else vision,
             pool=pool,
             kv_bytes=kv_bytes,
+            model_bytes=model_bytes,
             phases={phase: Percentiles.of(seconds) for phase, seconds in phases.items()},
         )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from glmflash.engine.delivery import Delivery
-from glmflash.engine.events import BlockEvicted, Observers
+from glmflash.engine.events import BlockEvicted
 from glmflash.engine.runner import Runner
 from glmflash.engine.scheduler import Scheduler
 from glmflash.engine.settings import Settings
@@ -46,7 +46,7 @@ def make_runner(model: Glm4v, settings: Settings, delivery: Delivery, *, vocab_s
         )
     store = BlockStore(**shape, num_blocks=num_blocks, dtype=model.dtype, device=model.device, int8=int8)
     vision = parse_memory(settings.vision_memory, parameter="vision_memory")
-    pool = BlockPool(num_blocks, block_size=_BLOCK_SIZE, on_evict=_teller(delivery.observers))
+    pool = BlockPool(num_blocks, block_size=_BLOCK_SIZE, on_evict=_teller(delivery))
     scheduler = Scheduler(
         pool, max_batch=settings.max_batch, max_step_tokens=settings.max_step_tokens or _step_tokens(model)
     )
@@ -58,8 +58,11 @@ def _step_tokens(model: Glm4v) -> int:
     return 512 if model.device.type == "cpu" else 2048
 
 
-def _teller(observers: Observers) -> Callable[[int], None] | None:
+def _teller(delivery: Delivery) -> Callable[[int], None]:
     """What the pool calls as it evicts a block."""
-    if not observers:
-        return None
-    return lambda block: observers.emit(BlockEvicted(block=block))
+
+    def tell(block: int) -> None:
+        if observers := delivery.observers:
+            observers.emit(BlockEvicted(block=block))
+
+    return tell

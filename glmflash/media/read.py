@@ -132,7 +132,10 @@ def _open(data: bytes, policy: InputPolicy) -> Image.Image:
         raise ImageError(f"is empty; allowed: {allowed}")
     found = next((name for name, at, magic in _MAGIC if data.startswith(magic, at)), None)
     if found not in policy.formats:
-        raise ImageError(f"is not an allowed picture: found {found or 'no known format'}; allowed: {allowed}")
+        hint = "; glmflash.read_pdf has the pages of a PDF as pictures" if found == "PDF" else ""
+        raise ImageError(
+            f"is not an allowed picture: found {found or 'no known format'}; allowed: {allowed}{hint}"
+        )
     return Image.open(io.BytesIO(data), formats=(found,))
 
 

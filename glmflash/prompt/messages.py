@@ -125,7 +125,8 @@ def question(text: str, *, images: object = None, system: str | None = None) -> 
 
     Args:
         text: The question.
-        images: None, one picture, or a list or tuple of pictures, each of any kind that `media.read` takes.
+        images: None, one picture, or a list, tuple or other sequence of pictures, each of any kind that
+            `media.read` takes. The bytes of one, and its path, are one.
         system: A system message to begin with.
 
     Raises:
@@ -138,13 +139,18 @@ def question(text: str, *, images: object = None, system: str | None = None) -> 
     for name, value in (("the question", text), ("system", "" if system is None else system)):
         if not isinstance(value, str):
             raise MessageError(f"{name} is a {type(value).__name__}; allowed: a string")
-    pictures = [] if images is None else list(images) if isinstance(images, (list, tuple)) else [images]
+    pictures = [] if images is None else _several(images)
     if any(picture is None for picture in pictures):
         raise MessageError("images holds a None; allowed: pictures only, or images=None for no picture")
     content: list[dict[str, object]] = [{"type": "image", "image": picture} for picture in pictures]
     content.append({"type": "text", "text": text})
     opening: list[dict[str, object]] = [] if system is None else [{"role": "system", "content": system}]
     return [*opening, {"role": "user", "content": content}]
+
+
+def _several(images: object) -> list[object]:
+    encoded = isinstance(images, (str, bytes, bytearray, memoryview))  # sequences too, but one picture each
+    return list(images) if isinstance(images, Sequence) and not encoded else [images]
 
 
 def to_json(value: object, where: str) -> str:

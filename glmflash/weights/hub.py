@@ -8,7 +8,7 @@ from typing import Any
 from glmflash.errors import DownloadError, ParameterError
 from glmflash.progress import Progress, wants_bar
 
-__all__ = ["resolve"]
+__all__ = ["resolve", "settle"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _ALLOWED = "an existing folder, a hub id like 'zai-org/GLM-4.6V-Flash', or 'tiny' for the embedded model"
@@ -67,6 +67,35 @@ def resolve(
             f"{name!r} holds no config.json with safetensors weights; other formats are not read"
         )
     return folder
+
+
+def settle(name: str | Path, *, revision: str | None = None) -> str:
+    """The name of a checkpoint that means the same to a process which stands in another folder.
+
+    A folder that is here becomes its full path. Nothing is fetched, and what is not here may be elsewhere.
+
+    Args:
+        name: As for `resolve`.
+        revision: As for `resolve`.
+
+    Raises:
+        DownloadError: If it is no folder, no full path, and not of the form of a hub id.
+        ParameterError: As for `resolve`.
+
+    Example:
+        >>> settle("zai-org/GLM-4.6V-Flash"), settle("tiny")
+        ('zai-org/GLM-4.6V-Flash', 'tiny')
+    """
+    if not isinstance(name, str | Path):
+        raise ParameterError("model", f"is a {type(name).__name__}; allowed: {_ALLOWED}")
+    here = None if name == "tiny" else _folder(name)
+    if here is None and isinstance(name, str) and _HUB_ID.fullmatch(name):
+        return name
+    if name != "tiny" and here is None and not Path(name).is_absolute():
+        raise DownloadError(f"{str(name)!r:.300}: no such folder. Give {_ALLOWED}.")
+    if revision is not None:
+        raise ParameterError("revision", f"is {revision!r}, but {str(name)!r} is a folder; leave it out")
+    return "tiny" if name == "tiny" else str((here or Path(name)).absolute())
 
 
 def _folder(name: str | Path) -> Path | None:
