@@ -41,7 +41,9 @@ from glmflash.errors import (
     MessageError,
     NumericsError,
     ParameterError,
+    QuestionError,
     QueueFullError,
+    RegressionError,
 )
 from glmflash.grammar import ResponseFormat
 from glmflash.media import DataUrl, InputPolicy, PdfPages, Url, UrlPolicy, read_pdf
@@ -88,7 +90,9 @@ __all__ = [
     "PipelineSpec",
     "Plan",
     "QuantizationConfig",
+    "QuestionError",
     "QueueFullError",
+    "RegressionError",
     "Request",
     "ResponseFormat",
     "Result",

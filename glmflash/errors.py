@@ -12,6 +12,7 @@ Messages never hold memory addresses, payload bytes or credentials.
     │  ├─ FetchError
     │  ├─ MessageError
     │  ├─ ParameterError
+    │  ├─ QuestionError
     │  └─ ContextLengthError
     ├─ CapacityError (RuntimeError)
     │  ├─ CacheFullError
@@ -20,9 +21,11 @@ Messages never hold memory addresses, payload bytes or credentials.
     ├─ EngineDeadError (RuntimeError)
     ├─ ClosedError (RuntimeError)
     ├─ ExtractionError (ValueError)
-    └─ NumericsError (ArithmeticError)
+    ├─ NumericsError (ArithmeticError)
+    └─ RegressionError (AssertionError)
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
@@ -43,7 +46,9 @@ __all__ = [
     "MessageError",
     "NumericsError",
     "ParameterError",
+    "QuestionError",
     "QueueFullError",
+    "RegressionError",
 ]
 
 
@@ -112,6 +117,12 @@ class ParameterError(InputError):
         return ": ".join(map(str, self.args))
 
 
+class QuestionError(InputError):
+    """A file of questions holds what cannot be used; its problems are listed with file and place."""
+
+    code = "question_error"
+
+
 class ContextLengthError(InputError):
     """The prompt does not fit into the model's context; `.tokens` and `.limit` say how far, if counted."""
 
@@ -177,3 +188,16 @@ class NumericsError(GlmflashError, ArithmeticError):
     """The network, or a caller's logits processor, gave numbers that are not finite."""
 
     code = "numerics_error"
+
+
+class RegressionError(GlmflashError, AssertionError):
+    """A system is worse than its baseline by more than was allowed; `.systems` names those that are."""
+
+    code = "regression_error"
+
+    def __init__(self, problem: str, systems: Sequence[str] = ()) -> None:
+        super().__init__(problem, tuple(systems))  # both, so that it can be pickled
+        self.systems = tuple(systems)
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -17,6 +17,7 @@ TREE = re.compile(r"(?<=<!-- tree -->\n```text\n).*?(?=\n```\n<!-- end -->)", re
 DATA = {
     "py.typed": "tells type checkers that the package is typed",
     "tiny/": "the embedded, trained checkpoint",
+    "evaluate/tiny/": "the embedded model's own benchmark: questions and pictures",
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from glmflash import errors
 
 NAMES = [name for name in errors.__all__ if name != "GlmflashError"]
-BUILTINS = (ValueError, OSError, RuntimeError, TimeoutError, ArithmeticError)
+BUILTINS = (ValueError, OSError, RuntimeError, TimeoutError, ArithmeticError, AssertionError)
 
 
 def make(name: str) -> errors.GlmflashError:

@@ -73,3 +73,14 @@ def test_tools_shows_a_receipt_and_reads_it(capsys, monkeypatch):
     call, total = capsys.readouterr().out.splitlines()
     assert call == "show{'n': 3}"
     assert total == "55.47"
+
+
+@pytest.mark.slow
+def test_evaluate_tells_good_systems_from_bad_ones(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    load(EXAMPLES / "evaluate.py").main(str(tmp_path / "report.html"), step=24)
+    printed = capsys.readouterr().out
+    assert "few pixels FAILS" in printed
+    assert "guess FAILS" in printed
+    assert printed.count(" passes: ") == 3
+    assert "data:image/png" in (tmp_path / "report.html").read_text()

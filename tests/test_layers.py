@@ -45,7 +45,7 @@ ALLOWED = {
     "prometheus_client": ("observability.prometheus",),
     "numpy": (
         "ops.int8.activations", "media", "prompt", "grammar", "output", "testing", "prepare", "pipeline",
-        "engine",
+        "engine", "evaluate.statistics", "evaluate.summary", "evaluate.teds", "evaluate.tree_distance",
     ),
     # What opens connections: of the standard library too it lives in one room.
     **dict.fromkeys(("socket", "ssl", "http", "selectors"), ("media.fetch",)),
@@ -53,7 +53,7 @@ ALLOWED = {
     "torch": (
         "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",
         "quant", "model", "weights", "engine", "prepare", "session", "loading", "plan", "pipeline",
-        "spec", "testing",
+        "spec", "testing", "evaluate.memory",
     ),
 }  # fmt: skip
 TORCH_FREE = ("engine.scheduler",)

@@ -22,6 +22,7 @@ MODULES = (
     "glmflash.config",
     "glmflash.engine",
     "glmflash.errors",
+    "glmflash.evaluate",
     "glmflash.kv",
     "glmflash.media",
     "glmflash.model",

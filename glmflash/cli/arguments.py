@@ -5,10 +5,13 @@ from collections.abc import Callable
 
 from glmflash.version import __version__
 
-__all__ = ["PICTURES", "UsageError", "parser"]
+__all__ = ["PICTURES", "WAYS", "UsageError", "parser"]
 
 #: Endings of pictures that can be written.
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+#: Ways to load a model: weights as stored or in INT8, and keys and values in INT8 too.
+WAYS = ("none", "int8", "w8a8", "none+kv", "int8+kv", "w8a8+kv")
 
 Command = Callable[[argparse.Namespace], int]
 _MODEL = 'a hub id such as "zai-org/GLM-4.6V-Flash", a folder, or "tiny", the embedded model'
@@ -18,6 +21,7 @@ _EXAMPLES = """examples:
   glmflash ask - --image page.png --json < question.txt
   glmflash plan zai-org/GLM-4.6V-Flash --quantize int8 --context 8192
   glmflash info tiny
+  glmflash evaluate questions.jsonl --model zai-org/GLM-4.6V-Flash --quantize none int8 --report out.html
 
 exit codes: 0 done, 1 an error that one line explains, 2 wrong arguments, 130 interrupted"""
 
@@ -30,13 +34,14 @@ class UsageError(Exception):
     """Words that do not go together."""
 
 
-def parser(*, ask: Command, plan: Command, info: Command) -> argparse.ArgumentParser:
+def parser(*, ask: Command, plan: Command, info: Command, evaluate: Command) -> argparse.ArgumentParser:
     """The parser of the whole command line.
 
     Args:
         ask: What each command runs; the parsed arguments have it as `run`.
         plan: Likewise.
         info: Likewise.
+        evaluate: Likewise.
     """
     top = argparse.ArgumentParser(
         prog="glmflash",
@@ -45,10 +50,12 @@ def parser(*, ask: Command, plan: Command, info: Command) -> argparse.ArgumentPa
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"glmflash {__version__}")
-    commands = top.add_subparsers(required=True, metavar="{ask,plan,info}")
+    commands = top.add_subparsers(required=True, metavar="{ask,plan,info,evaluate}")
     _ask(commands.add_parser("ask", help="ask a question about pictures")).set_defaults(run=ask)
     _plan(commands.add_parser("plan", help="how much memory a model takes, by part")).set_defaults(run=plan)
     _info(commands.add_parser("info", help="what a checkpoint is; reads no weights")).set_defaults(run=info)
+    accuracy = "how accurate a model is, in several ways to load it"
+    _evaluate(commands.add_parser("evaluate", help=accuracy)).set_defaults(run=evaluate)
     return top
 
 
@@ -99,9 +106,36 @@ def _info(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return one
 
 
+def _evaluate(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    one.description = "Ask a file of questions of a model, loaded in one way after the other, and compare."
+    one.add_argument("questions", metavar="QUESTIONS", help="JSON Lines, pictures beside it")
+    one.add_argument("--model", default="tiny", metavar="MODEL", help=_MODEL)
+    one.add_argument(
+        "--quantize", nargs="+", choices=WAYS,
+        help="ways to load it, compared with the first; +kv: keys and values in INT8 too",
+    )  # fmt: skip
+    one.add_argument(
+        "--report", action="append", default=[], metavar="FILE",
+        help="write one; .html, .json, .md or .txt; may be given repeatedly",
+    )  # fmt: skip
+    one.add_argument("--resume", metavar="FILE", help="a journal: made, or gone on from if it is there")
+    one.add_argument("--together", type=int, default=1, metavar="N", help="questions under way at once")
+    one.add_argument("--limit", type=int, metavar="N", help="only the first ones")
+    one.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer")
+    one.add_argument(
+        "--max-drop", type=float, metavar="POINTS",
+        help="exit with 1 if a way is less accurate than the first by more percentage points",
+    )  # fmt: skip
+    return _place(one)
+
+
 def _where(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """What says which weights, and where they are to be."""
     one.add_argument("--quantize", choices=["int8", "w8a8"], help="round weights to INT8: half the memory")
+    return _place(one)
+
+
+def _place(one: argparse.ArgumentParser) -> argparse.ArgumentParser:
     one.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1")
     one.add_argument("--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16")
     one.add_argument("--local-files-only", action="store_true", help="download nothing")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from glmflash.cli.arguments import UsageError, parser
 from glmflash.cli.ask import ask
+from glmflash.cli.evaluate import evaluate
 from glmflash.cli.info import info
 from glmflash.errors import GlmflashError
 from glmflash.plan import plan
@@ -30,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
         0, or 1 for an error that was explained, 130 for an interrupt, 141 if nobody read the output. Wrong
         words end the program with 2, as `argparse` does.
     """
-    known = parser(ask=ask, plan=_plan, info=info)
+    known = parser(ask=ask, plan=_plan, info=info, evaluate=evaluate)
     arguments = known.parse_args(words)
     try:
         code = int(arguments.run(arguments))
