@@ -34,7 +34,7 @@ def check_plain(path: Path, *, most: int | None = None) -> None:
         if not any(target.is_relative_to(place) for place in allowed):
             raise Refused("is a link out of the folder; put the file itself there")
         if not target.is_file():
-            raise Refused(f"not found in {path.parent}")
+            raise Refused(f"no such file in {path.parent}")
         size = target.stat().st_size
     except (OSError, RuntimeError) as error:  # older Pythons raise the latter for links in a circle
         raise Refused(f"cannot be read ({getattr(error, 'strerror', None) or 'a link to itself'})") from None
@@ -58,10 +58,10 @@ def read_plain(path: Path, *, most: int) -> bytes:
 
 
 def tidy(text: str, most: int = _LONGEST) -> str:
-    """A stranger's name for a message: one line, nothing that moves a cursor, and not too long.
+    r"""A stranger's name for a message: one line, nothing that moves a cursor, and not too long.
 
     Example:
-        >>> tidy("weight\\nall is well", 12)
+        >>> tidy("weight\nall is well", 12)
         'weight?al...'
     """
     shown = "".join(character if character.isprintable() else "?" for character in text[: most + 1])

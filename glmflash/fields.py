@@ -150,14 +150,12 @@ def read_json(path: Path) -> dict[str, object]:
     """Read a JSON object from a file of a checkpoint.
 
     Raises:
-        ConfigError: If the file is absent, no plain file of its folder, too large, not UTF-8 JSON, holds a key
-            twice, or does not hold an object.
+        ConfigError: If it is absent, no plain file of its folder, too large, not JSON, holds a key twice, or
+            does not hold an object.
     """
     try:
         data = parse_json(read_plain(path, most=_LARGEST))
-    except Refused as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except ValueError as error:
+    except (Refused, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds a {type(data).__name__}, expected an object")

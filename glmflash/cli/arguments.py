@@ -7,8 +7,8 @@ from glmflash.version import __version__
 
 __all__ = ["PICTURES", "UsageError", "parser"]
 
-#: Endings of pictures that can be written.
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+#: Endings of pictures that can be written, and the format of each.
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 Command = Callable[[argparse.Namespace], int]
 _MODEL = 'a hub id such as "zai-org/GLM-4.6V-Flash", a folder, or "tiny", the embedded model'

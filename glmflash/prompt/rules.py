@@ -1,4 +1,4 @@
-"""The rules by which a tokenizer.json cuts text → nothing, or why they are refused before any text meets them.
+"""The rules by which a tokenizer.json cuts text → nothing, or why they are refused before they meet any.
 
 They are a stranger's program: a pattern may try more ways than there are atoms, and a replacement may turn a
 short text into one that fills the memory. What byte-level tokenizers need can do neither.
@@ -25,7 +25,7 @@ def check_rules(data: Mapping[str, object]) -> str | None:
 
     Example:
         >>> check_rules({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}}})
-        "pre_tokenizer: the pattern '(a+)+$' may take for ever; allowed: only what is one character is repeated"
+        "pre_tokenizer: the pattern '(a+)+$' may take for ever; allowed: patterns that repeat no groups"
     """
     for key, kinds in (("normalizer", _NORMALIZERS), ("pre_tokenizer", _PRE_TOKENIZERS)):
         for rule in _rules(data.get(key)):
@@ -35,10 +35,8 @@ def check_rules(data: Mapping[str, object]) -> str | None:
             pattern = rule.get("pattern")
             given = pattern.get("Regex") if isinstance(pattern, Mapping) else None
             if isinstance(given, str) and not _is_quick(given):
-                return (
-                    f"{key}: the pattern {given!r:.80} may take for ever; allowed: only what is one character "
-                    "is repeated"
-                )
+                remedy = "allowed: patterns that repeat no groups"
+                return f"{key}: the pattern {given!r:.80} may take for ever; {remedy}"
     return None
 
 
@@ -55,6 +53,6 @@ def _rules(rule: object) -> Iterator[Mapping[str, object]]:
 
 
 def _is_quick(pattern: str) -> bool:
-    """Whether nothing but single characters is repeated; with groups repeated, time can grow exponentially."""
+    """Whether nothing but single characters is repeated; of groups, time can grow exponentially."""
     plain = _GROUP.sub("(", _ONE.sub("x", pattern))
     return not re.search(r"\\|\(\?|\)[*+{]|[*+?}][*+{]|\[", plain)

@@ -78,9 +78,7 @@ def _place(path: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
         os.link(path, target)
-    except (
-        OSError
-    ):  # file systems without links; here a stop before the end leaves what is refused, no mixture
+    except OSError:  # no links here: a stop on the way leaves what is refused, never a mixture
         path.replace(target)
 
 
