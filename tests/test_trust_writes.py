@@ -14,7 +14,7 @@ import pytest
 import torch
 import write_faults
 from test_layers import FILES, module_name
-from write_faults import Case, Failed, fail, stopped
+from write_faults import Case, InjectedError, fail, stopped
 
 from glmflash import EncodedImage, Pipeline
 from glmflash.errors import CheckpointError, ConfigError
@@ -115,7 +115,7 @@ def test_an_error_at_each_step(cases: dict[str, Case], kind: str, code: int) -> 
     every = 1 if kind == "picture" else 5
     for k in range(1 + code % every, len(steps) + 1, every):
         folder = case.fresh()
-        with stopped(k, fail(code)) as begun, contextlib.suppress(Failed):
+        with stopped(k, fail(code)) as begun, contextlib.suppress(InjectedError):
             case.write(folder)
         assert len(begun) >= k
         states.append(case.state(folder))

@@ -1,4 +1,4 @@
-"""A writer of files → the same one, stopped at its k-th step: by an error, or by a signal that it cannot hear.
+"""A writer of files → the same one, stopped at its k-th step by an error, or by a signal that kills.
 
 A step is whatever reaches the disk: opening a file to write to, a write, a flush to the disk, a rename, a
 link, a removal, a new folder. As a script this runs whole loops in processes and prints what it found.
@@ -95,13 +95,13 @@ def stopped(at: int, stop: Callable[[str], None]) -> Iterator[list[str]]:
             setattr(os, name, function)
 
 
-class Failed(OSError):
+class InjectedError(OSError):
     """What the system would have said."""
 
 
 def fail(code: int) -> Callable[[str], None]:
     def stop(name: str) -> None:
-        raise Failed(code, f"{os.strerror(code)} at {name}")
+        raise InjectedError(code, f"{os.strerror(code)} at {name}")
 
     return stop
 

@@ -61,6 +61,8 @@ class Tokenizer:
         model = data.get("model")
         if not isinstance(model, Mapping) or model.get("type", "BPE") != "BPE":
             raise _bad(file, "model is not of type BPE")
+        if model.get("dropout"):
+            raise _bad(file, "model.dropout is set, so the same text would be other tokens each time")
         if problem := check_rules(data):
             raise _bad(file, problem)
         vocab = _vocab(model.get("vocab"), file)
