@@ -22,7 +22,7 @@ __all__ = [
 
 _MODEL_TYPES = {"glm4v": "glm4v", "glm46v": "glm4v", "glm_ocr": "glm_ocr"}
 _MOST_ENLARGED = 2**24  # pixels to which a small picture may be enlarged: a thousand times what is published
-_MOST_LAYERS = 256  # a config that asks for more is damaged, and would cost minutes to refuse by its tensors
+_MOST_LAYERS = 128  # a config that asks for more is damaged, and would cost minutes to refuse by its tensors
 
 
 def __dir__() -> list[str]:
