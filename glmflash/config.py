@@ -164,9 +164,7 @@ class PreprocessorConfig:
         name = str(data.get("image_processor_type") or data.get("processor_class") or "Glm46VImageProcessor")
         family = next((f for f in ("Glm46V", "Glm4v") if name.startswith(f)), None)
         if family is None:
-            raise ConfigError(
-                f"{file}: image_processor_type is {name!r:.80}; supported are Glm46V* and Glm4v*"
-            )
+            raise ConfigError(f"{file}: image_processor_type is {name!r:.80}; allowed: Glm46V* and Glm4v*")
         for step in ("do_resize", "do_rescale", "do_normalize"):
             fields.expect(step, True)
         fields.expect("resample", 3)  # bicubic
