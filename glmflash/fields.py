@@ -175,8 +175,8 @@ def parse_json(content: bytes) -> object:
     """
     try:
         return json.loads(content, object_pairs_hook=_once)
-    except _TwiceError:
-        raise
+    except _TwiceError as error:
+        raise ValueError(f"{error} stands twice in one object") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not valid JSON ({type(error).__name__})") from None
 
@@ -190,5 +190,5 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(data) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # None
-        raise _TwiceError(f"{twice!r:.80} stands twice in one object") from None
+        raise _TwiceError(f"{twice!r:.80}")
     return data
