@@ -142,7 +142,7 @@ def cut(hub: Hub, cache: Path, points: int) -> dict[str, object]:
     from glmflash.errors import DownloadError
     from glmflash.weights import resolve
 
-    constants.DOWNLOAD_CHUNK_SIZE = 2**14  # usually more than this file has, so it would begin anew
+    constants.DOWNLOAD_CHUNK_SIZE = 2**12  # usually more than this file has, so it would begin anew
     size, resumed, errors, right = len(hub.files[LARGE]), 0, 0, True
     for point in range(1, points + 1):
         constants.HF_HUB_CACHE = str(cache / str(point))

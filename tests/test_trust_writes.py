@@ -162,14 +162,7 @@ def in_processes(*orders: str) -> Iterator[tuple[str, dict]]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 def test_kills_full_disks_and_two_writers() -> None:
-    orders = (
-        "float:step:13",
-        "int8:step:13",
-        "picture:step:1",
-        "float:random:8",
-        "float:full:5",
-        "float:two:2",
-    )
+    orders = ("int8:step:17", "picture:step:1", "int8:random:5", "int8:full:3", "int8:two:2")
     for order, found in in_processes(*orders):
         allowed = {"whole"} if "two" in order else {"old", "new"}
         assert set(found["states"]) <= allowed, order

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -221,6 +220,8 @@ def killed_at_random(case: Case, times: int) -> dict[str, object]:
 
 def full_disk(case: Case, times: int) -> dict[str, object]:
     """No file may grow beyond a size: the system itself refuses the rest of a write."""
+    import resource  # not on every system
+
     largest = max(path.stat().st_size for path in case.new.iterdir())
     states, chance = [], random.Random(1)
     for _ in range(times):
