@@ -112,7 +112,7 @@ def test_a_reader_is_none(source: str) -> None:
 def test_an_error_at_each_step(cases: dict[str, Case], kind: str, code: int) -> None:
     case, states = cases[kind], []
     steps = case.steps()
-    every = 1 if kind == "picture" else 5
+    every = 1 if kind == "picture" else 11
     for k in range(1 + code % every, len(steps) + 1, every):
         folder = case.fresh()
         with stopped(k, fail(code)) as begun, contextlib.suppress(InjectedError):
