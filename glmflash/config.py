@@ -21,7 +21,8 @@ __all__ = [
 ]
 
 _MODEL_TYPES = {"glm4v": "glm4v", "glm46v": "glm4v", "glm_ocr": "glm_ocr"}
-_MOST_LAYERS = 1000  # a config that asks for more is damaged, and would cost minutes to refuse by its tensors
+_MOST_ENLARGED = 2**24  # pixels to which a small picture may be enlarged: a thousand times what is published
+_MOST_LAYERS = 128  # a config that asks for more is damaged, and would cost minutes to refuse by its tensors
 
 
 def __dir__() -> list[str]:
@@ -109,7 +110,7 @@ class ModelConfig:
         name = root.string("model_type")
         if name not in _MODEL_TYPES:
             raise ConfigError(
-                f"{file}: model_type is {name!r}; supported are {', '.join(sorted(_MODEL_TYPES))}. "
+                f"{file}: model_type is {name!r:.80}; supported are {', '.join(sorted(_MODEL_TYPES))}. "
                 "Mixture-of-experts relatives (glm4v_moe) are a different network."
             )
         family = _MODEL_TYPES[name]
@@ -163,7 +164,7 @@ class PreprocessorConfig:
         name = str(data.get("image_processor_type") or data.get("processor_class") or "Glm46VImageProcessor")
         family = next((f for f in ("Glm46V", "Glm4v") if name.startswith(f)), None)
         if family is None:
-            raise ConfigError(f"{file}: image_processor_type is {name!r}; supported are Glm46V* and Glm4v*")
+            raise ConfigError(f"{file}: image_processor_type is {name!r:.80}; allowed: Glm46V* and Glm4v*")
         for step in ("do_resize", "do_rescale", "do_normalize"):
             fields.expect(step, True)
         fields.expect("resample", 3)  # bicubic
@@ -174,7 +175,7 @@ class PreprocessorConfig:
         size = fields.section("size", fallback=True)
         short = "shortest_edge" if size.has("shortest_edge") else "min_pixels"
         long = "longest_edge" if size.has("longest_edge") else "max_pixels"
-        low, high = size.positive(short), size.positive(long)
+        low, high = size.positive(short, limit=_MOST_ENLARGED), size.positive(long)
         if low > high:
             raise ConfigError(f"{file}: {short} {low} is larger than {long} {high}")
         return cls(

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from glmflash.confined import Refused, read_plain, tidy
 from glmflash.errors import ConfigError
 
-__all__ = ["Fields", "read_json"]
+__all__ = ["Fields", "parse_json", "read_json"]
+
+_LARGEST = 2**22  # bytes of a file: thirty times what the longest index of a published relative has
 
 
 def __dir__() -> list[str]:
@@ -54,7 +57,7 @@ class Fields:
             value = {}
         if not isinstance(value, Mapping):
             self.refuse(key, value, "an object")
-        return Fields(value, f"{self._where}: {key}", self._data if fallback else None)
+        return Fields(value, f"{self._where}: {tidy(key, 80)}", self._data if fallback else None)
 
     def rope(self) -> "Fields":
         """Rope settings: nested in `rope_parameters`, or (old files) split over `rope_scaling` and here."""
@@ -144,19 +147,48 @@ class Fields:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """Read a JSON object from a file.
+    """Read a JSON object from a file of a checkpoint.
 
     Raises:
-        ConfigError: If the file is absent, is not UTF-8 JSON, or does not hold an object.
+        ConfigError: If it is absent, no plain file of its folder, too large, not JSON, holds a key twice, or
+            does not hold an object.
     """
-    if not path.is_file():  # also a pipe or a device, which would never end
-        raise ConfigError(f"{path.name}: not found in {path.parent}")
     try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid JSON ({type(error).__name__})") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        data = parse_json(read_plain(path, most=_LARGEST))
+    except (Refused, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds a {type(data).__name__}, expected an object")
+    return data
+
+
+def parse_json(content: bytes) -> object:
+    """Parse JSON in which each object has a key once; else one reader takes the first, another the last.
+
+    Raises:
+        ValueError: That says what is wrong, in few words.
+
+    Example:
+        >>> parse_json(b'{"a": 1, "a": 2}')
+        Traceback (most recent call last):
+        ValueError: 'a' stands twice in one object
+    """
+    try:
+        return json.loads(content, object_pairs_hook=_once)
+    except _TwiceError as error:
+        raise ValueError(f"{error} stands twice in one object") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not valid JSON ({type(error).__name__})") from None
+
+
+class _TwiceError(ValueError):
+    """A key stands twice."""
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # None
+        raise _TwiceError(f"{twice!r:.80}")
     return data

@@ -118,12 +118,47 @@ def test_the_librarys_failures_are_typed(error):
     assert "secret" not in str(caught.value)
 
 
+def split_by(pattern):
+    rule = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return small_tokenizer_json() | {"pre_tokenizer": rule}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+$",
+        "(?:a*)*b",
+        "(a|aa)+b",
+        "(?:x+x+)+y",
+        r"(a)\1+",
+        "a++",
+        "(a?){30}",
+        "(?>a+)b",
+        "[a[bc]]+",
+        "(?R)",
+    ],
+)
+def test_patterns_that_may_take_for_ever_are_refused(pattern):
+    with pytest.raises(CheckpointError, match=r"pre_tokenizer: the pattern .* may take for ever"):
+        Tokenizer(split_by(pattern))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"'s|'t|'re| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{M}]*[\p{Ll}\p{M}]+(?i:'s|'t|'re)?|\p{N}{1,3}|\s*[\r\n]+",
+        r"[!-/:-~]+|[\u4e00-\u9fa5]+?",
+    ],
+)
+def test_patterns_of_other_published_tokenizers_are_not(pattern):
+    Tokenizer(split_by(pattern))
+
+
 def test_a_rule_that_backtracks_without_end_is_a_typed_error(capfd):
-    data = small_tokenizer_json()
-    pattern = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
-    tokenizer = Tokenizer(data | {"pre_tokenizer": pattern})
+    tokenizer = Tokenizer(split_by("a+a+a+a+a+a+[^a!]"))
     with pytest.raises(CheckpointError, match="rules fail"):
-        tokenizer.encode("a" * 31 + "!")
+        tokenizer.encode("a" * 300 + "!")
     capfd.readouterr()  # the library reports its panic on stderr
 
 
@@ -152,7 +187,9 @@ def edited(**changes):
         (edited(model__vocab={"a": 1, "b": 1}), "an id twice"),
         (edited(model__merges=["a b"]), "is not a tokenizer"),
         (edited(model__merges=3), "is not a tokenizer"),
-        (edited(pre_tokenizer={"type": "Nope"}), "is not a tokenizer"),
+        (edited(pre_tokenizer={"type": "Nope"}), "pre_tokenizer is of type 'Nope'"),
+        (edited(pre_tokenizer={"type": "Digits"}), "is not a tokenizer"),
+        (edited(normalizer={"type": "Replace"}), "normalizer is of type 'Replace'"),
         (edited(added_tokens=None, model__vocab={"a": 0}), None),
         (edited(added_tokens={"a": 1}), "added_tokens is not a list"),
         (edited(added_tokens=["x"]), r"added_tokens\[0\] needs"),

@@ -7,8 +7,8 @@ from glmflash.version import __version__
 
 __all__ = ["PICTURES", "WAYS", "UsageError", "parser"]
 
-#: Endings of pictures that can be written.
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+#: Endings of pictures that can be written, and the format of each.
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 #: Ways to load a model: weights as stored or in INT8, and keys and values in INT8 too.
 WAYS = ("none", "int8", "w8a8", "none+kv", "int8+kv", "w8a8+kv")

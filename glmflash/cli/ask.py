@@ -1,6 +1,7 @@
 """A question and pictures on a command line → the answer on standard output, as text or JSON."""
 
 import argparse
+import io
 import json
 import sys
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from glmflash.engine.request import Options
 from glmflash.media import read
 from glmflash.output.result import Result
 from glmflash.pipeline import Pipeline
+from glmflash.weights.files import replacing
 
 __all__ = ["ask"]
 
@@ -43,7 +45,10 @@ def ask(arguments: argparse.Namespace) -> int:
     if sys.stderr.isatty():
         sys.stderr.write(f"{result.summary}\n")
     if target is not None:
-        result.draw(read(arguments.image[-1])).save(target)
+        drawn = io.BytesIO()
+        result.draw(read(arguments.image[-1])).save(drawn, PICTURES[target.suffix.lower()])
+        with replacing(target) as file:
+            file.write(drawn.getvalue())
     return 0
 
 

@@ -43,7 +43,7 @@ def check_eos(eos: frozenset[int], vocab_size: int) -> None:
     """
     if not eos or not all(0 <= token_id < vocab_size for token_id in eos):
         raise ConfigError(
-            f"generation_config.json: eos_token_id is {sorted(eos)}; allowed: at least one id below "
+            f"generation_config.json: eos_token_id is {sorted(eos)!s:.80}; allowed: at least one id below "
             f"vocab_size {vocab_size}, here or in config.json"
         )
 

@@ -8,7 +8,7 @@ import torch
 from glmflash.errors import CapacityError
 from glmflash.kv.memory import available_memory
 from glmflash.plan.parts import gib
-from glmflash.plan.source import Source
+from glmflash.plan.source import Source, is_damaged
 from glmflash.plan.weights import Target, Weights
 from glmflash.quant import QuantizationConfig
 
@@ -74,7 +74,7 @@ def require_room(
     if target.device.type == "cuda":
         torch.cuda.empty_cache()
     room = _most(target.device, root)
-    if room is not None and needed > room:
+    if room is not None and needed > room and not is_damaged(folder, source.config):
         raise CapacityError(
             f"the weights take {gib(needed)} as {_named(target)}, {target.device} has {gib(room)};"
             f" {_advice(source, target, dtype, room)}"

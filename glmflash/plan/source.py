@@ -19,7 +19,7 @@ from glmflash.weights.shards import INDEX_FILE, SINGLE_FILE, StoredTensor
 from glmflash.weights.source import Source as Stored
 from glmflash.weights.source import find
 
-__all__ = ["Source"]
+__all__ = ["Source", "is_damaged"]
 
 _PICTURE = 6144  # vision tokens: what the published checkpoints allow
 _NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -64,6 +64,14 @@ class Source:
         )
         config = load_config(folder)
         return cls(str(model), config, _stored(folder, config), _picture(folder, config))
+
+
+def is_damaged(folder: Path, config: ModelConfig) -> bool:
+    """Whether there are weights, and they are others than config.json says; loading will say how."""
+    problems: list[str] = []
+    if any((folder / name).exists() for name in (SINGLE_FILE, INDEX_FILE)):
+        find(folder, build_on_meta(config), problems)
+    return bool(problems)
 
 
 def _stored(folder: Path, config: ModelConfig) -> Stored:

@@ -13,10 +13,14 @@ from typing import TypeGuard
 
 import tokenizers
 
+from glmflash.confined import Refused, read_plain
 from glmflash.errors import CheckpointError, ConfigError, MessageError
+from glmflash.fields import parse_json
+from glmflash.prompt.rules import check_rules
 
 __all__ = ["Tokenizer", "byte_alphabet"]
 
+_LARGEST = 2**26  # bytes of a file, three times those of the largest published relative
 _MAX_ID = 2**24  # far above any vocabulary; a table of this many entries still fits
 
 
@@ -57,6 +61,10 @@ class Tokenizer:
         model = data.get("model")
         if not isinstance(model, Mapping) or model.get("type", "BPE") != "BPE":
             raise _bad(file, "model is not of type BPE")
+        if model.get("dropout"):
+            raise _bad(file, "model.dropout is set, so the same text would be other tokens each time")
+        if problem := check_rules(data):
+            raise _bad(file, problem)
         vocab = _vocab(model.get("vocab"), file)
         # A file may list its added tokens among the ordinary ones too; there they must not be found either.
         vocab = {
@@ -79,11 +87,9 @@ class Tokenizer:
             CheckpointError: If the file is absent or malformed; the message names it.
         """
         try:
-            data = json.loads(Path(path).read_bytes())
-        except OSError as error:
-            raise _bad(str(path), f"cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError) as error:
-            raise _bad(str(path), f"is not valid JSON ({type(error).__name__})") from None
+            data = parse_json(read_plain(Path(path), most=_LARGEST))
+        except (Refused, ValueError) as error:
+            raise _bad(str(path), str(error)) from None
         if not isinstance(data, dict):
             raise _bad(str(path), f"holds a {type(data).__name__}, expected an object")
         return cls(data, file=str(path))

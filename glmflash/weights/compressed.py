@@ -10,6 +10,7 @@ Source: https://github.com/vllm-project/compressed-tensors, `quant_args.py` and 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from glmflash.confined import tidy
 from glmflash.errors import ConfigError
 from glmflash.fields import Fields
 
@@ -158,11 +159,11 @@ def _by_name(schemes: Mapping[str, str], groups: Mapping[str, object], where: st
         group = groups[name]
         targets = group.get("targets") if isinstance(group, Mapping) else None
         if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
-            raise ConfigError(f"{where}: {name}: targets is not a list of strings")
+            raise ConfigError(f"{where}: {tidy(name, 80)}: targets is not a list of strings")
         for target in targets:
             if target.startswith("re:"):
                 raise ConfigError(
-                    f"{where}: {name}: targets holds {target!r:.80}; allowed where groups differ: "
+                    f"{where}: {tidy(name, 80)}: targets holds {target!r:.80}; allowed where groups differ: "
                     f"names of layers, {_EVERY_LAYER!r}"
                 )
             if target == _EVERY_LAYER:

@@ -1,4 +1,4 @@
-"""A path → a file beside it to write to, which takes its place once it is complete and on the disk."""
+"""A path → a file to write to, which is there once it is complete and on the disk; nothing else opens one."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import BinaryIO
 if sys.platform != "win32":
     from fcntl import LOCK_EX, flock
 
-__all__ = ["replacing", "sync"]
+__all__ = ["creating", "locked", "replacing", "sync"]
 
 
 def __dir__() -> list[str]:
@@ -35,13 +35,30 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         try:
             file.truncate(0)
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            _settle(file)
             stage.replace(path)
         except BaseException:
             stage.unlink(missing_ok=True)
             raise
     sync(path.parent)
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file in a folder that nobody reads yet; at the end it is on the disk."""
+    with path.open("wb") as file:
+        yield file
+        _settle(file)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until the file, which is made, is ours alone; it is gone at the end."""
+    with _locked(path):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -51,6 +68,11 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _locked(stage: Path) -> BinaryIO:

@@ -7,6 +7,7 @@ from typing import Any
 
 from glmflash.errors import DownloadError, ParameterError
 from glmflash.progress import Progress, wants_bar
+from glmflash.weights.staged import complete
 
 __all__ = ["resolve", "settle"]
 
@@ -103,7 +104,7 @@ def _folder(name: str | Path) -> Path | None:
         return None  # as a path, it would be the current folder
     try:
         path = Path(name).expanduser()
-        return path if path.is_dir() else None
+        return complete(path) if path.is_dir() else None
     except (OSError, RuntimeError):  # too long, or behind a folder that may not be entered; no such home
         return None
 

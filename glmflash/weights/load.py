@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from glmflash.config import GenerationConfig, ModelConfig, PreprocessorConfig, VisionConfig
+from glmflash.confined import tidy
 from glmflash.errors import CheckpointError, ConfigError, ParameterError
 from glmflash.fields import read_json
 from glmflash.model import Glm4v
@@ -23,7 +24,7 @@ from glmflash.weights.source import find
 __all__ = ["load_config", "load_generation", "load_model", "load_preprocessor"]
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_MOST_LINES = 2000  # of an error: more than all tensors of any published relative
+_MOST_LINES = 1000  # of an error: more than all tensors of any published relative
 _log = logging.getLogger(__name__)
 
 
@@ -166,7 +167,7 @@ def _computable(dtype: torch.dtype, place: torch.device) -> torch.dtype:
 
 def _raise_all(folder: Path, problems: list[str]) -> None:
     if problems:
-        lines = problems[:_MOST_LINES]
+        lines = [tidy(line) for line in problems[:_MOST_LINES]]  # some names are a stranger's
         lines += [f"and {len(problems) - _MOST_LINES} more"] if len(problems) > _MOST_LINES else []
         raise CheckpointError(f"{folder}: {len(problems)} problem(s)\n  " + "\n  ".join(lines))
 

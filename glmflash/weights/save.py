@@ -1,31 +1,34 @@
 """Named tensors → a folder in the layout of the hub: sharded safetensors, an index, the configs."""
 
 import json
+import logging
 import math
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
+from glmflash.confined import Refused, read_plain
 from glmflash.errors import ParameterError
 from glmflash.fields import read_json
 from glmflash.model import Glm4v
-from glmflash.weights.files import sync
+from glmflash.weights.files import creating
 from glmflash.weights.hub import resolve
 from glmflash.weights.manifest import MANIFEST_FILE, MANIFEST_KEY
 from glmflash.weights.rescale import is_rescaled
 from glmflash.weights.save_quantized import is_quantized, quantized_keys, write_quantized
 from glmflash.weights.shards import INDEX_FILE, SINGLE_FILE
+from glmflash.weights.staged import staged
+from glmflash.weights.stream import Entry, write_stream
 
 __all__ = ["save_pretrained", "write_checkpoint"]
 
-_STAGE = ".saving-"
 _OWN_KEYS = ("torch_dtype", "quantization_config", MANIFEST_KEY)
 _OWN_FILES = ("config.json", INDEX_FILE, MANIFEST_FILE)
+_COMPANIONS = (".json", ".jinja", ".txt", ".md")
+_LARGEST = 2**26  # bytes of one of them
+_log = logging.getLogger(__name__)
 
 
 def __dir__() -> list[str]:
@@ -60,8 +63,7 @@ def save_pretrained(
     tied = getattr(model.lm_head, "weight", None) is embeddings  # an INT8 head has its own
     config = {key: value for key, value in read_json(origin / "config.json").items() if key not in _OWN_KEYS}
     config["tie_word_embeddings"] = tied
-    files = [path for path in sorted(origin.iterdir()) if path.suffix in (".json", ".jinja", ".txt", ".md")]
-    extra = {path.name: path.read_bytes() for path in files if path.name not in _OWN_FILES}
+    extra = dict(_companions(origin))
     if is_quantized(model):
         # The checkpoint's own: what is not INT8 was widened for this device, and may be narrower on the next.
         config |= {"dtype": model.config.dtype} | quantized_keys(model)
@@ -73,6 +75,16 @@ def save_pretrained(
     return write_checkpoint(folder, tensors.items(), config=config, extra=extra, shard_bytes=shard_bytes)
 
 
+def _companions(origin: Path) -> Iterator[tuple[str, bytes]]:
+    """Tokenizer, configs and texts; a link out of the folder could bring along what is nobody's business."""
+    for path in sorted(origin.iterdir()):
+        if path.suffix in _COMPANIONS and path.name not in _OWN_FILES:
+            try:
+                yield path.name, read_plain(path, most=_LARGEST)
+            except Refused as error:
+                _log.warning("%s is not copied: %s", path.name, error)
+
+
 def _save_quantized(
     model: Glm4v,
     folder: Path,
@@ -81,7 +93,7 @@ def _save_quantized(
     tied: bool,
     shard_bytes: int,
 ) -> Path:
-    with _staged(folder) as stage:
+    with staged(folder) as stage:
         shards = write_quantized(stage, model, tied=tied, shard_bytes=shard_bytes)
         names = [[entry.name for entry in shard] for shard in shards]
         entries = [entry for shard in shards for entry in shard]
@@ -102,8 +114,8 @@ def write_checkpoint(
     """Write tensors as they come, shard by shard; no more than a shard and the next tensor is in memory.
 
     What fits into one file is written as model.safetensors, else there are numbered files and an index.
-    All is written beside the old files first and moved when complete. While it is moved there is no index,
-    so a crash at any moment leaves the old checkpoint, the new one, or one that is refused; never a mixture.
+    All is written beside the old files first and moved when complete: a crash, a full disk or a power cut at
+    any moment leaves the old checkpoint or the new one. Writers of one folder wait for each other.
 
     Args:
         folder: Made if it is not there.
@@ -122,7 +134,7 @@ def write_checkpoint(
     """
     folder = Path(folder)
     shard_bytes = _checked(shard_bytes)
-    with _staged(folder) as stage:
+    with staged(folder) as stage:
         _write_shards(stage, tensors, shard_bytes)
         _write_companions(stage, config, extra or {})
     return folder
@@ -137,7 +149,8 @@ def _checked(shard_bytes: int) -> int:
 def _write_companions(stage: Path, config: Mapping[str, object], extra: Mapping[str, bytes]) -> None:
     _write_json(stage / "config.json", config)
     for name, content in extra.items():
-        (stage / name).write_bytes(content)
+        with creating(stage / name) as file:
+            file.write(content)
 
 
 def _write_shards(stage: Path, tensors: Iterable[tuple[str, Tensor]], shard_bytes: int) -> None:
@@ -147,9 +160,13 @@ def _write_shards(stage: Path, tensors: Iterable[tuple[str, Tensor]], shard_byte
         total_bytes += sum(tensor.nbytes for tensor in shard.values())
         parameters += sum(tensor.numel() for tensor in shard.values())
         shards.append(list(shard))
-        save_file(shard, stage / f"{len(shards)}.safetensors", metadata={"format": "pt"})
+        write_stream(stage / f"{len(shards)}.safetensors", [_entry(*named) for named in shard.items()])
         shard.clear()
     _name_shards(stage, shards, parameters=parameters, size=total_bytes)
+
+
+def _entry(name: str, tensor: Tensor) -> Entry:
+    return Entry(name, tensor.dtype, tuple(tensor.shape), partial(Tensor.detach, tensor))
 
 
 def _name_shards(stage: Path, shards: list[list[str]], *, parameters: int, size: int) -> None:
@@ -179,29 +196,5 @@ def _shards(tensors: Iterable[tuple[str, Tensor]], shard_bytes: int) -> Iterator
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A folder to write to, whose files move to `folder` at the end; on an error they are thrown away."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=folder))
-    try:
-        yield stage
-        leaders = (INDEX_FILE, SINGLE_FILE)  # a checkpoint without either is none, so they come last
-        files = sorted(stage.iterdir(), key=lambda path: path.name in leaders)
-        for path in files:
-            sync(path)
-        for name in leaders:
-            (folder / name).unlink(missing_ok=True)
-        stale = {path.name for path in folder.glob("model-*-of-*.safetensors")}
-        stale |= {path.name for path in folder.glob(MANIFEST_FILE)}
-        stale -= {path.name for path in files}
-        for name in stale:
-            (folder / name).unlink()
-        for path in files:
-            path.replace(folder / path.name)
-        sync(folder)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    with creating(path) as file:
+        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

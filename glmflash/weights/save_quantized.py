@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from glmflash.model import Glm4v
 from glmflash.quant import QuantizedEmbedding, QuantizedLinear, card
 from glmflash.weights.compressed import quantization_config
+from glmflash.weights.files import creating
 from glmflash.weights.jobs import HEAD
 from glmflash.weights.manifest import MANIFEST_FILE, MANIFEST_KEY, Manifest, TensorRecord
 from glmflash.weights.stream import Entry, write_stream
@@ -53,7 +54,8 @@ def write_quantized(folder: Path, model: Glm4v, *, tied: bool, shard_bytes: int)
     shards = list(_shards(entries, shard_bytes))
     for number, shard in enumerate(shards, start=1):
         records |= write_stream(folder / f"{number}.safetensors", shard)
-    (folder / MANIFEST_FILE).write_bytes(Manifest.dump(records, card(model)))
+    with creating(folder / MANIFEST_FILE) as file:
+        file.write(Manifest.dump(records, card(model)))
     return shards
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from glmflash.weights.files import creating
 from glmflash.weights.manifest import TensorRecord, checksum
 from glmflash.weights.trim import give_memory_back
 
@@ -18,7 +19,13 @@ _NAMES = {
     torch.float32: "F32",
     torch.bfloat16: "BF16",
     torch.float16: "F16",
+    torch.float64: "F64",
     torch.int8: "I8",
+    torch.int16: "I16",
+    torch.int32: "I32",
+    torch.int64: "I64",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
 }
 
 
@@ -32,7 +39,7 @@ class Entry:
 
     Args:
         name: In the file.
-        dtype: float32, bfloat16, float16 or int8.
+        dtype: Of floats or whole numbers.
         shape: Its shape.
         make: Gives it, on any device; called once.
     """
@@ -71,7 +78,7 @@ def write_stream(path: Path, entries: Sequence[Entry]) -> dict[str, TensorRecord
     """
     ordered = sorted(entries, key=lambda entry: -entry.dtype.itemsize)
     records = {}
-    with path.open("wb") as file:
+    with creating(path) as file:
         file.write(_header(ordered))
         for entry in ordered:
             tensor = entry.make().detach().cpu().contiguous()
