@@ -36,7 +36,13 @@ def cases(tmp_path_factory) -> dict[str, Case]:
 #: Who opens files for writing, by any of the ways there are. All else goes through `weights.files`.
 WRITERS = {
     "weights.files": {"open"},
-    "markup": {"save"},  # both into memory
+    "evaluate.journal": {
+        "open",
+        "path.write_bytes",
+    },  # grows line by line; a torn line is cut off when it is read
+    "cli.evaluate": {"save"},  # a report, which goes through `weights.files`
+    "markup": {"save"},  # these into memory
+    "evaluate.pictures": {"save"},
     "cli.ask": {"save"},
     "cli.main": {"os.open"},  # of the null device
 }

@@ -12,6 +12,7 @@ from glmflash.evaluate.memory import Memory
 from glmflash.evaluate.pictures import Thumbnail
 from glmflash.evaluate.row import Row
 from glmflash.evaluate.summary import Asked, Summary, summarise
+from glmflash.weights.files import replacing
 
 __all__ = ["Report"]
 
@@ -95,7 +96,7 @@ class Report:
         return report_html.to_html(self, most_wrong=most_wrong)
 
     def save(self, path: str | Path) -> Path:
-        """Write a file whose ending says what: .html, .json, .md or .txt.
+        """Write a file whose ending says what: .html, .json, .md or .txt. The old one stays until it is whole.
 
         Raises:
             ParameterError: If it has another ending.
@@ -105,7 +106,9 @@ class Report:
         ways = {".html": self.to_html, ".json": self.to_json, ".md": self.to_markdown, ".txt": self.__str__}
         if path.suffix not in ways:
             raise ParameterError("path", f"ends in {path.suffix!r:.20}; allowed: {', '.join(ways)}")
-        path.write_text(ways[path.suffix](), encoding="utf-8")
+        text = ways[path.suffix]()
+        with replacing(path) as file:
+            file.write(text.encode())
         return path
 
     def __str__(self) -> str:
