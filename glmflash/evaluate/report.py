@@ -96,7 +96,7 @@ class Report:
         return report_html.to_html(self, most_wrong=most_wrong)
 
     def save(self, path: str | Path) -> Path:
-        """Write a file whose ending says what: .html, .json, .md or .txt. The old one stays until it is whole.
+        """Write a file whose ending says what: .html, .json, .md or .txt; an old one stays until it is whole.
 
         Raises:
             ParameterError: If it has another ending.
