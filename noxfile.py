@@ -115,9 +115,9 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the network, the engine, INT8 beside transformers, formats of answers, observers, as JSON."""
+    """Measure the network, the engine, INT8, formats of answers, observers, answers kept, as JSON."""
     install(session, "parity", "extras")
-    for script in ("bench.py", "engine.py", "int8.py", "guided.py", "watch.py"):
+    for script in ("bench.py", "engine.py", "int8.py", "guided.py", "watch.py", "answers.py"):
         session.run("python", f"tests/bench/{script}", *session.posargs)
 
 

@@ -13,6 +13,7 @@ The way of the data, room by room:
 `Pipeline` wires the rooms; each can be used alone.
 """
 
+from glmflash.answers import AnswerCache
 from glmflash.engine import (
     AsyncStream,
     EncodedImage,
@@ -58,6 +59,7 @@ from glmflash.tools import ToolRun
 from glmflash.version import __version__ as __version__
 
 __all__ = [
+    "AnswerCache",
     "AsyncStream",
     "Box",
     "CacheFullError",

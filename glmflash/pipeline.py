@@ -9,6 +9,7 @@ from typing import Self, Unpack
 import torch
 
 from glmflash import prepare
+from glmflash.answers.cache import AnswerCache
 from glmflash.asks import Item, Talk
 from glmflash.engine.encoded import EncodedImage, encode
 from glmflash.engine.engine import Engine
@@ -81,6 +82,7 @@ class Pipeline:
         max_waiting: int = 1024,
         input_policy: InputPolicy | None = None,
         observers: Sequence[Observer] = (),
+        answer_cache: AnswerCache | None = None,
         progress: Progress = None,
     ) -> Self:
         """Load a checkpoint.
@@ -89,8 +91,7 @@ class Pipeline:
             model: A hub id such as "zai-org/GLM-4.6V-Flash", a folder, or "tiny", the embedded model.
             device: "auto" is the first GPU, if there is one, else the CPU.
             dtype: "auto" is the checkpoint's own where the device can compute in it.
-            quantize: "int8" rounds weights: half the memory, nearly the same answers. "w8a8" rounds
-                activations too, and reads prompts faster. For more give a `QuantizationConfig`.
+            quantize: "int8" rounds weights, "w8a8" activations too; or a `QuantizationConfig`.
             revision: Branch, tag or commit of a hub id.
             local_files_only: Whether to use only what has been downloaded before.
             kv_memory: Most memory for the KV cache: bytes, or text such as "4 GiB"; see `Settings`.
@@ -98,6 +99,7 @@ class Pipeline:
             max_batch: Most requests computed together.
             max_waiting: Most requests in line behind them.
             observers: Functions that are told every event; see `glmflash.engine.events`.
+            answer_cache: Keeps answers, so that no question is answered twice; None keeps none.
             input_policy: Limits on pictures; the default suits strangers' uploads.
             progress: None shows bars on a terminal and in a notebook, True always; or a function of bytes.
 
@@ -107,9 +109,8 @@ class Pipeline:
             CapacityError: If the weights cannot fit into the memory there is.
         """
         settings = Settings(  # checked before anything is loaded
-            policy=InputPolicy() if input_policy is None else input_policy, kv_memory=kv_memory,
-            kv_dtype=kv_dtype, max_batch=max_batch, max_waiting=max_waiting, observers=observers,
-        )  # fmt: skip
+            policy=input_policy or InputPolicy(), kv_memory=kv_memory, kv_dtype=kv_dtype, max_batch=max_batch,
+            max_waiting=max_waiting, observers=observers, answers=answer_cache)  # fmt: skip
         folder = resolve(model, revision=revision, local_files_only=local_files_only, progress=progress)
         require_room(folder, device=device, dtype=dtype, quantize=quantize)
         engine = load_engine(

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import torch
 
+from glmflash.answers.cache import AnswerCache
 from glmflash.engine.events import Observer
 from glmflash.engine.settings import Settings
 from glmflash.errors import ParameterError
@@ -37,8 +38,8 @@ class PipelineSpec:
     Args:
         model: A hub id, a folder, or "tiny". A folder that is here is kept by its full path, for another
             process may stand elsewhere.
-        device: As for `Pipeline.from_pretrained`, and so are all below. Two of its arguments belong to one
-            process, and go to `load`: `observers` and `progress`.
+        device: As for `Pipeline.from_pretrained`, and so are all below. Three of its arguments belong to
+            one process, and go to `load`: `observers`, `answer_cache` and `progress`.
         dtype: Kept by its name.
         quantize: Kept as a `QuantizationConfig`.
         revision: A commit makes sure that all have the same files.
@@ -91,15 +92,23 @@ class PipelineSpec:
         ):
             object.__setattr__(self, name, value)
 
-    def load(self, *, observers: Sequence[Observer] = (), progress: Progress = None) -> Pipeline:
+    def load(
+        self,
+        *,
+        observers: Sequence[Observer] = (),
+        answer_cache: AnswerCache | None = None,
+        progress: Progress = None,
+    ) -> Pipeline:
         """Load it, here: `Pipeline.from_pretrained` with these values, whose errors it raises.
 
         Args:
             observers: As for `from_pretrained`.
+            answer_cache: As for `from_pretrained`.
             progress: As for `from_pretrained`.
         """
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Pipeline.from_pretrained(values.pop("model"), observers=observers, progress=progress, **values)
+        own: dict[str, Any] = {"observers": observers, "answer_cache": answer_cache, "progress": progress}
+        return Pipeline.from_pretrained(values.pop("model"), **own, **values)
 
     def to_json(self) -> str:
         """All values as a JSON object, in one line."""

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,19 @@ def check_watch(report):
         assert 0 < cell["share"] <= cell["share_most"] < 1
         low, high = cell["with_over_without"]["quartiles"]
         assert 0 < low <= cell["with_over_without"]["ratio"] <= high
+
+
+def check_answers(report, least):
+    assert report.keys() == {"machine", "work", "results"}
+    assert report["machine"]["threads"] >= 1
+    for cells in report["results"].values():
+        assert cells.keys() >= {"memory", "sqlite"}
+        for cell in cells.values():
+            for name in ("miss", "hit"):
+                low, high = cell[f"{name}_quartiles"]
+                assert 0 < low <= cell[f"{name}_seconds"] <= high
+            assert cell["ratio"] >= least
+            assert cell["hits"] > 0
 
 
 def check_cost(sizes):
@@ -147,10 +161,19 @@ def test_observers_cost_less_than_a_hundredth():
     assert all(cell["share_most"] < 0.01 for cell in report["results"].values())
 
 
+@pytest.mark.slow
+def test_quick_run_of_answers_writes_the_report(tmp_path):
+    name, report, said = run_quickly("answers.py", tmp_path)
+    assert name == "answers-cpu.json"
+    check_answers(report, least=1)
+    assert "memory" in said
+
+
 @pytest.mark.parametrize(
     "path",
     [
         FOLDER / "watch-cpu.json",
+        FOLDER / "answers-cpu.json",
         FOLDER / "guided-cpu.json",
         FOLDER / "engine-cpu.json",
         FOLDER / "model-cpu.json",
@@ -160,6 +183,7 @@ def test_observers_cost_less_than_a_hundredth():
 def test_committed_reports_are_well_formed_and_name_no_machine(path):
     text = path.read_text()
     checks = {"model": check_model, "engine": check_engine, "guided": check_guided, "watch": check_watch}
+    checks["answers"] = partial(check_answers, least=100)
     checks[path.name.partition("-")[0]](json.loads(text))
     assert "/home" not in text
     assert "/root" not in text

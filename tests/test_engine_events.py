@@ -38,7 +38,7 @@ def made(kind: type) -> Event:
         "seconds": 0.5,
         "tokens": 2,
     }
-    values |= {"cached": False, "token_id": 3, "block": 4}
+    values |= {"cached": False, "shared": True, "token_id": 3, "block": 4}
     return kind(**{name: values[name] for name in wanted & values.keys()})
 
 

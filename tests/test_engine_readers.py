@@ -6,7 +6,6 @@ import weakref
 
 import pytest
 
-from glmflash.engine import readers as module
 from glmflash.engine.readers import Readers
 
 
@@ -84,13 +83,12 @@ def test_one_of_its_threads_may_close_it(readers):
     assert ended.wait(5)
 
 
-def test_it_does_not_wait_for_ever(readers, monkeypatch):
+def test_it_does_not_wait_for_ever(readers):
     """Somebody's `read` may never return."""
-    monkeypatch.setattr(module, "_PATIENCE", 0.05)
     several, gate = readers(2), threading.Event()
     several.call(lambda: gate.wait(5))
     began = time.monotonic()
-    several.close()
+    several.close(0.05)
     assert time.monotonic() - began < 2
     gate.set()
 

@@ -43,6 +43,7 @@ ALLOWED = {
     "llguidance": ("grammar.guidance",),
     "opentelemetry": ("observability.otel",),
     "prometheus_client": ("observability.prometheus",),
+    "redis": ("answers.redis",),
     "numpy": (
         "ops.int8.activations", "media", "prompt", "grammar", "output", "testing", "prepare", "pipeline",
         "engine", "evaluate.statistics", "evaluate.summary", "evaluate.teds", "evaluate.tree_distance",

@@ -103,11 +103,11 @@ def test_a_wrong_query_is_noticed(query: str) -> None:
 @pytest.mark.extras
 def test_what_is_listed_is_what_the_collector_exports() -> None:
     prometheus_client = pytest.importorskip("prometheus_client")
-    from glmflash import Pipeline
+    from glmflash import AnswerCache, Pipeline
     from glmflash.observability import PrometheusMetrics
 
     registry = prometheus_client.CollectorRegistry()
-    with Pipeline.from_pretrained("tiny", progress=False) as pipe:
+    with Pipeline.from_pretrained("tiny", progress=False, answer_cache=AnswerCache()) as pipe:
         PrometheusMetrics(registry).add(pipe)
         pipe("a", max_new_tokens=3)
         for bad in ({"images": "absent.png"}, {"top_p": 3}):

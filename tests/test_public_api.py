@@ -19,6 +19,7 @@ SNAPSHOT = Path(__file__).with_name("public_api.txt")
 # The package, and the lower rungs that are documented to be usable alone.
 MODULES = (
     "glmflash",
+    "glmflash.answers",
     "glmflash.config",
     "glmflash.engine",
     "glmflash.errors",

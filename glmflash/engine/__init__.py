@@ -3,6 +3,7 @@
 from glmflash.engine.encoded import EncodedImage
 from glmflash.engine.engine import Engine
 from glmflash.engine.events import (
+    AnswerReused,
     BlockEvicted,
     Event,
     Observer,
@@ -15,13 +16,18 @@ from glmflash.engine.events import (
     TokenGenerated,
     VisionDone,
 )
+from glmflash.engine.recorded import Answers, AnswerStats, Recorded
 from glmflash.engine.request import Request
+from glmflash.engine.sampler import Sampled
 from glmflash.engine.sampling import Sampling
 from glmflash.engine.settings import Settings
 from glmflash.engine.stats import Percentiles, Stats, VisionStats
 from glmflash.engine.stream import AsyncStream, Stream
 
 __all__ = [
+    "AnswerReused",
+    "AnswerStats",
+    "Answers",
     "AsyncStream",
     "BlockEvicted",
     "EncodedImage",
@@ -32,10 +38,12 @@ __all__ = [
     "Percentiles",
     "PictureDecoded",
     "Prefill",
+    "Recorded",
     "Request",
     "RequestFinished",
     "RequestQueued",
     "RequestRefused",
+    "Sampled",
     "Sampling",
     "Settings",
     "Stats",

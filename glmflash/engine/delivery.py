@@ -89,7 +89,8 @@ class Delivery:
         timings = sequence.clock.timings(time.perf_counter())
         cached = sequence.cached or 0
         try:
-            result = sequence.answer.result(timings, cached=cached, saved=cached + sequence.reused_vision)
+            saved, recalled = cached + sequence.reused_vision, sequence.recalled
+            result = sequence.answer.result(timings, cached=cached, saved=saved, from_cache=recalled)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this request's alone
             self.fail(sequence, error)
             return
@@ -128,7 +129,7 @@ class Delivery:
         with _logged("keeping account of a finished request"):
             self.accounts.finished(result)
             self._report(sequence, result)
-        self._settle(sequence, lambda future: future.set_result(result))
+        self._settle(sequence, lambda future: future.set_result(result), answered=True)
 
     def _report(self, sequence: Sequence, result: Result | None, code: str | None = None) -> None:
         if not self.observers:
@@ -145,13 +146,18 @@ class Delivery:
         )
         self.observers.emit(event)
 
-    def _settle(self, sequence: Sequence, settle: Callable[[Future[Any]], None] | None) -> None:
+    def _settle(
+        self, sequence: Sequence, settle: Callable[[Future[Any]], None] | None, *, answered: bool = False
+    ) -> None:
         """Tell whoever waits. That runs callbacks of theirs; whatever these raise is not our worry."""
-        keep = sequence.keep
+        keep, ended = sequence.keep, sequence.ended
         sequence.release()
         with _logged("a callback of a finished request"):
             if sequence.future.set_running_or_notify_cancel() and settle is not None:
                 settle(sequence.future)
+        if ended is not None:
+            with _logged("handing an answer on"):
+                ended(sequence.answer if answered else None)
         del keep  # perhaps the last to hold the engine
 
 

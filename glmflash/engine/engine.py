@@ -91,14 +91,15 @@ class Engine:
         self._readers = desks()
         self._fingerprint: Callable[[], str] = cache(partial(fingerprint, model, model.config, preprocessor))
         self._prepare: Preparation | None = Preparation(
-            model=model, tokenizer=tokenizer, preprocessor=preprocessor, policy=settings.policy, eos=self.eos,
+            model=model, tokenizer=tokenizer, preprocessor=preprocessor, settings=settings, eos=self.eos,
             capacity=runner.capacity, fingerprint=self._fingerprint, delivery=self._delivery,
-            inbox=self._inbox, guides=Guides(tokenizer, self.eos),
+            inbox=self._inbox, guides=Guides(tokenizer, self.eos), readers=self._readers[1],
         )  # fmt: skip
+        self._recall = self._prepare.recall
         self._numbers = itertools.count(1)
         self._model_bytes = card(model).bytes_after
         self._pid = os.getpid()
-        self._thread = Worker(runner, self._inbox).thread
+        self._thread = Worker(runner, self._inbox, self._recall).thread
         self._check_thread: Callable[[], None] = partial(check_caller, self._thread, self._readers, self._pid)
         # No thread knows the engine, so it can be collected; then, or as the interpreter exits, they end.
         self._stop = weakref.finalize(self, stop, self._inbox, self._readers, self._thread, self._pid)
@@ -150,7 +151,7 @@ class Engine:
 
         Args:
             request: What to answer.
-            on_deltas: Called on the engine's thread with what can be shown, as it comes.
+            on_deltas: Called on a thread of the engine's with what can be shown, as it comes.
             wait: Whether to wait for a place in line if all are held.
 
         Raises:
@@ -232,6 +233,7 @@ class Engine:
             pool=scheduler.pool.stats(),
             kv_bytes=runner.store.nbytes,
             model_bytes=self._model_bytes,
+            answers=None if self._recall is None else self._recall.stats(),
         )
 
     def observe(self, observer: Observer) -> None:
@@ -244,7 +246,7 @@ class Engine:
 
     def close(self) -> None:
         """End what is under way with `ClosedError`, and give memory and threads back. Twice is fine."""
-        self._runner = self._prepare = None
+        self._runner = self._prepare = self._recall = None
         self._fingerprint = str  # the other one holds the model
         self.pins = {}
         self._stop()

@@ -12,6 +12,7 @@ from glmflash.output.result import FinishReason, Result, Timings, Usage
 from glmflash.prompt.messages import Message
 
 __all__ = [
+    "AnswerReused",
     "BlockEvicted",
     "Event",
     "Observer",
@@ -92,6 +93,23 @@ class PictureDecoded:
     index: int
     digest: str
     seconds: float
+    time: float = field(default_factory=perf_counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerReused:
+    """A request is answered with an answer given before; the model has nothing to do with it.
+
+    Args:
+        request: The engine's number of the request.
+        shared: Whether it waited for the same request under way; else the answer cache had it.
+        tokens: Tokens of the answer.
+        time: When, in seconds of `time.perf_counter`.
+    """
+
+    request: int
+    shared: bool
+    tokens: int
     time: float = field(default_factory=perf_counter)
 
 
@@ -193,6 +211,7 @@ Event = (
     RequestQueued
     | RequestRefused
     | PictureDecoded
+    | AnswerReused
     | VisionDone
     | Prefill
     | TokenGenerated

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from glmflash.config import PreprocessorConfig
@@ -15,11 +15,13 @@ from glmflash.engine.guide import Guides
 from glmflash.engine.inbox import Inbox
 from glmflash.engine.inputs import build_prompt, read_pictures
 from glmflash.engine.prefix import leading
+from glmflash.engine.readers import Readers
+from glmflash.engine.recall import Recall, make_recall
 from glmflash.engine.sampler import RowState
 from glmflash.engine.sequence import Letter, Sequence
+from glmflash.engine.settings import Settings
 from glmflash.errors import CacheFullError, FetchError
 from glmflash.media.patches import Patches
-from glmflash.media.policy import InputPolicy
 from glmflash.model.glm import Glm4v
 from glmflash.prompt.tokenizer import Tokenizer
 
@@ -38,25 +40,38 @@ class Preparation:
         model: Only its config is read.
         tokenizer: Of the same checkpoint.
         preprocessor: How pictures become patches.
-        policy: Limits on pictures.
+        settings: Limits on pictures, and what keeps answers.
         eos: Tokens that end an answer.
         capacity: Tokens that the KV cache can hold at most.
         fingerprint: Names weights and preprocessing; encoded pictures of others are refused.
         guides: Make what steers an answer.
         delivery: Hears of what fails.
         inbox: Where prepared sequences go.
+        readers: Hand answers on to whoever waits for them.
+
+    Attributes:
+        recall: What goes before the inbox, if answers are kept.
     """
 
     model: Glm4v
     tokenizer: Tokenizer
     preprocessor: PreprocessorConfig
-    policy: InputPolicy
+    settings: Settings
     eos: frozenset[int]
     capacity: int
     fingerprint: Callable[[], str]
     guides: Guides
     delivery: Delivery
     inbox: Inbox[Letter]
+    readers: Readers
+    recall: Recall | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        recall = make_recall(
+            self.settings, self.model, self.tokenizer, fingerprint=self.fingerprint, eos=self.eos,
+            delivery=self.delivery, inbox=self.inbox, readers=self.readers,
+        )  # fmt: skip
+        object.__setattr__(self, "recall", recall)
 
     def __call__(self, sequence: Sequence) -> None:
         """Prepare and hand over; whatever goes wrong ends the request. Raises nothing."""
@@ -65,7 +80,10 @@ class Preparation:
             self._check(sequence)
             self._prepare(sequence)
             sequence.clock.prepared = time.perf_counter()
-            self.inbox.put(sequence)
+            if self.recall is None or sequence.then is not None:
+                self.inbox.put(sequence)
+            else:
+                self.recall(sequence)
         except BaseException as error:  # noqa: BLE001 - decoders can panic; it is this request's alone
             if sequence.future.cancelled():
                 self.delivery.cancel(sequence)
@@ -103,7 +121,7 @@ class Preparation:
     def _read(self, sequence: Sequence) -> tuple[Patches | EncodedImage, ...]:
         try:
             return read_pictures(
-                sequence.request, self.preprocessor, self.policy, fingerprint=self.fingerprint,
+                sequence.request, self.preprocessor, self.settings.policy, fingerprint=self.fingerprint,
                 give_up=partial(self._given_up, sequence),
             )  # fmt: skip
         except FetchError:

@@ -46,12 +46,12 @@ class Readers:
             self._changed.notify()
             return True
 
-    def close(self) -> None:
-        """Let the threads end after what has been handed in, and wait for them, but not for ever."""
+    def close(self, patience: float = _PATIENCE) -> None:
+        """Let the threads end after what has been handed in, and wait for them so many seconds."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + patience
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(until - time.monotonic(), 0.0))

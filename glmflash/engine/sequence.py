@@ -77,6 +77,8 @@ class Sequence:
         self.cached: int | None = None
         self.follows: tuple[Sequence, int] | None = None  # whose prefill it waits for, and up to where
         self.reused_vision = 0
+        self.recalled = False  # answered with what was given before
+        self.ended: Callable[[Answer | None], None] | None = None  # told of an answer that others wait for
 
     def prepare(self, inputs: Inputs, answer: Answer | None, row: RowState, length: int) -> None:
         """The prompt is built: `length` tokens of it are to be computed."""
@@ -94,7 +96,7 @@ class Sequence:
         """It has ended: hold nothing large any more, however long a stream of it is kept."""
         self.leave()
         self.vision, self.ids, self.keys = [], [], []
-        self.on_deltas = self.then = self.keep = None
+        self.on_deltas = self.then = self.keep = self.ended = None
         for name in ("inputs", "request"):
             vars(self).pop(name, None)
 

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from glmflash.engine.events import Observer, Observers
+from glmflash.engine.recorded import Answers
 from glmflash.errors import ParameterError
 from glmflash.kv.memory import parse_memory
 from glmflash.media.policy import InputPolicy
 
 __all__ = ["Settings"]
+
+_ASKED = ("find", "keep")  # of what keeps answers
 
 
 def __dir__() -> list[str]:
@@ -34,6 +37,7 @@ class Settings:
             under way go on in between. None is 512 on a CPU, 2,048 elsewhere.
         max_waiting: Most requests in line; `Engine.submit` refuses more.
         observers: Functions that are told every `Event`; see `Observers` for where.
+        answers: Keeps answers, so that no question is answered twice: an `AnswerCache`; None keeps none.
 
     Raises:
         ParameterError: If a value is not as above.
@@ -51,6 +55,7 @@ class Settings:
     max_step_tokens: int | None = None
     max_waiting: int = 1024
     observers: Sequence[Observer] = ()
+    answers: Answers | None = None
 
     def __post_init__(self) -> None:
         policy: object = self.policy
@@ -67,3 +72,8 @@ class Settings:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ParameterError(name, f"is {value!r:.40}; allowed: a whole number from 1")
         object.__setattr__(self, "observers", Observers(self.observers).functions)
+        if self.answers is not None and not all(
+            callable(getattr(self.answers, name, None)) for name in _ASKED
+        ):
+            kind = type(self.answers).__name__
+            raise ParameterError("answer_cache", f"is a {kind}; allowed: a glmflash.AnswerCache, or None")

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
+from glmflash.engine.recorded import AnswerStats
 from glmflash.engine.stats_html import to_html
 from glmflash.kv.pool import PoolStats
-from glmflash.output.result import Result, Timings, Usage
+from glmflash.output.result import Result
 
 __all__ = ["PHASES", "Accounts", "Percentiles", "Stats", "VisionStats", "phases_of"]
 
@@ -97,9 +98,11 @@ class Stats:
         pool: The KV blocks; None without a pool.
         kv_bytes: Memory that the KV blocks take now.
         model_bytes: Memory of the weights.
+        answers: The answer cache; None without one.
         phases: Seconds by phase (see `PHASES`) over the last 1,024 requests that had it: `media` and `vision`
             over those with pictures, `first_token` over those that got as far, `decode` and `per_token` over
-            those of two tokens or more. Failed requests are not in them.
+            those of two tokens or more. Failed requests are not in them, and answers given before are only
+            in `queue`, `media`, `first_token` and `total`.
 
     Example:
         >>> Stats(submitted=3, finished={"stop": 2}, waiting=1).answered
@@ -123,6 +126,7 @@ class Stats:
     pool: PoolStats | None = None
     kv_bytes: int = 0
     model_bytes: int = 0
+    answers: AnswerStats | None = None
     phases: Mapping[str, Percentiles] = field(default_factory=dict)
 
     @property
@@ -156,23 +160,28 @@ class Stats:
             yield "kv", f"{blocks} of {size}, {pool.evictions} evicted"
         found = f"{seen.hits} hits, {seen.misses} misses"
         yield "vision", f"{seen.entries} pictures, {seen.bytes / 1e6:,.1f} MB, {found}"
+        if self.answers is not None:
+            yield "answers", str(self.answers)
 
     def _table(self) -> Iterator[tuple[str, list[str]]]:
         for name, one in self.phases.items():
             yield name, [str(one.count), *(f"{getattr(one, column):.4f}" for column in _COLUMNS)]
 
 
-def phases_of(usage: Usage, timings: Timings) -> Iterator[tuple[str, float]]:
+def phases_of(result: Result) -> Iterator[tuple[str, float]]:
     """The phases (see `PHASES`) that an answered request had, and how long each took, in seconds."""
+    usage, timings, computed = result.usage, result.timings, not result.from_cache
     yield "queue", timings.queue
     yield "total", timings.total
     if usage.image:
         yield "media", timings.media
+    if usage.image and computed:
         yield "vision", timings.vision
     if usage.completion:
-        yield "prefill", timings.prefill
         yield "first_token", timings.first_token
-    if usage.completion > 1:
+    if usage.completion and computed:
+        yield "prefill", timings.prefill
+    if usage.completion > 1 and computed:
         yield "decode", timings.decode
         yield "per_token", timings.decode / (usage.completion - 1)
 
@@ -234,7 +243,7 @@ class Accounts:
             counts["cached_tokens"] += usage.cached
             counts["completion_tokens"] += usage.completion
             counts["saved_prefill"] += usage.saved_prefill
-            for phase, seconds in phases_of(usage, result.timings):
+            for phase, seconds in phases_of(result):
                 phases[phase].append(seconds)
 
     def failed(self, code: str) -> None:
@@ -256,6 +265,7 @@ class Accounts:
         pool: PoolStats | None = None,
         kv_bytes: int = 0,
         model_bytes: int = 0,
+        answers: AnswerStats | None = None,
     ) -> Stats:
         """All of it at one moment; the engine adds what others keep count of. Arguments: see `Stats`."""
         with self._lock:
@@ -275,5 +285,6 @@ class Accounts:
             pool=pool,
             kv_bytes=kv_bytes,
             model_bytes=model_bytes,
+            answers=answers,
             phases={phase: Percentiles.of(seconds) for phase, seconds in phases.items()},
         )

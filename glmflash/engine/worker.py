@@ -12,6 +12,7 @@ import torch
 
 from glmflash.engine.inbox import Inbox
 from glmflash.engine.readers import Readers
+from glmflash.engine.recall import Recall
 from glmflash.engine.runner import Runner
 from glmflash.engine.sequence import Letter, Sequence
 from glmflash.errors import ClosedError, EngineDeadError, GlmflashError
@@ -35,11 +36,13 @@ class Worker:
     Args:
         runner: Computes.
         inbox: From where requests come.
+        recall: Has requests that wait for the answers of others.
     """
 
-    def __init__(self, runner: Runner, inbox: Inbox[Letter]) -> None:
+    def __init__(self, runner: Runner, inbox: Inbox[Letter], recall: Recall | None = None) -> None:
         self._runner = runner
         self._inbox = inbox
+        self._recall = recall
         self._scheduler = runner.scheduler
         self._taken = deque[Letter]()
         self._looked = 0.0  # when those who wait were last asked whether they still want to
@@ -100,6 +103,8 @@ class Worker:
         line = list(scheduler.running)
         if not line or now - self._looked > _LOOK:  # there may be thousands in line
             line, self._looked = list(scheduler), now
+            if self._recall is not None:
+                self._recall.sweep(now)
         for sequence in line:
             self._look(sequence, now)
 
@@ -143,7 +148,7 @@ class Worker:
         for letter in left:
             if not isinstance(letter, Sequence):
                 letter()  # what it asks for is still there
-        del self._runner, self._scheduler
+        del self._runner, self._scheduler, self._recall
 
 
 def stop(inbox: Inbox[Letter], readers: Several[Readers], worker: threading.Thread, pid: int) -> None:

@@ -74,6 +74,11 @@ def _memory(stats: Stats) -> Mapping[str, float]:
     return {"model": stats.model_bytes, "kv": stats.kv_bytes, "vision_cache": stats.vision.bytes}
 
 
+def _answers(stats: Stats) -> Mapping[str, float]:
+    one = stats.answers
+    return {} if one is None else {"hit": one.hits, "shared": one.shared, "miss": one.misses}
+
+
 def _finished(stats: Stats) -> Mapping[str, float]:
     return {reason: stats.finished.get(reason, 0) for reason in get_args(FinishReason)}
 
@@ -110,6 +115,8 @@ READ: dict[Metric, Read] = dict([
              _one(lambda stats: stats.preemptions)),
     _counter("kv_block_evictions", "Cached KV blocks that gave way to new tokens",
              lambda stats: {} if stats.pool is None else {"": stats.pool.evictions}),
+    _counter("answer_cache_requests", "Requests that may be answered with what was answered before", _answers,
+             "outcome"),
 ])  # fmt: skip
 
 

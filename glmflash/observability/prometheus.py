@@ -139,7 +139,7 @@ class _Observed:
                 if event.result is None:
                     return
                 usage = event.result.usage
-                for phase, seconds in phases_of(usage, event.result.timings):
+                for phase, seconds in phases_of(event.result):
                     self._phases[phase](seconds)
                 for name, observe in self._tokens.items():
                     observe(getattr(usage, name))

@@ -80,7 +80,7 @@ class Usage:
     Args:
         prompt: Tokens of the prompt, picture tokens included.
         image: Those of them that stand for pictures.
-        cached: Those of them whose KV was already there.
+        cached: Those of them whose KV was already there; all of them if the answer was.
         completion: Tokens generated.
         saved_prefill: Tokens that were not computed again thanks to any cache.
     """
@@ -137,6 +137,8 @@ class Result:
         finish_reason: "stop" (the model ended, or a stop string came), "length", "cancelled", "repetition".
         usage: Token counts.
         timings: Seconds by phase.
+        from_cache: Whether it was given before: it came from the answer cache, or was shared with the same
+            request under way.
 
     Example:
         >>> result = Result(text="42.00", finish_reason="stop", usage=Usage(prompt=20, completion=3))
@@ -154,6 +156,7 @@ class Result:
     finish_reason: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
+    from_cache: bool = False
 
     def __str__(self) -> str:
         return self.text

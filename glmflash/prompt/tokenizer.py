@@ -5,6 +5,7 @@ The library's own switch (`encode_special_tokens`) hides only those added tokens
 it: from then on there is no spelling of text that encodes to one.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -146,6 +147,11 @@ class Tokenizer:
         """
         skip = self.special_ids if skip_special else frozenset()
         return b"".join(self.token_bytes(i) for i in ids if i not in skip).decode(errors="replace")
+
+    def digest(self) -> str:
+        """Names the tokenizer: the full SHA-256, in hex, of all that it encodes and decodes with."""
+        controls = [[name, number, number in self.special_ids] for name, number in self.controls.items()]
+        return hashlib.sha256(json.dumps([controls, self._bpe.to_str()]).encode()).hexdigest()
 
 
 def _added_tokens(data: Mapping[str, object], file: str) -> list[tuple[str, int, bool]]:
