@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from evaluating import SCARLET, questions, right, wrong
 
-from glmflash import ImageError, ParameterError, Pipeline, RegressionError
+from glmflash import DataUrl, ImageError, ParameterError, Pipeline, RegressionError, Url
 from glmflash.evaluate import Answer, Question, Report, asking, gate, run
 from glmflash.evaluate.memory import process_bytes
 from glmflash.evaluate.pictures import picture_digests, thumbnails
@@ -154,6 +154,13 @@ def test_a_picture_that_is_not_there_ends_it_before_anybody_is_asked(tmp_path):
     ask = Question(id="1", text="?", answers=("a",), images=(tmp_path / "missing.png",))
     with pytest.raises(ImageError, match=r"missing\.png"):
         run({"a": lambda question: pytest.fail("was asked")}, [ask])
+
+
+def test_a_digest_names_urls_apart():
+    """Their `repr` keeps their text back, and a digest must not."""
+    sources = (Url("https://a.com/1.png"), Url("https://a.com/2.png"), DataUrl("data:,1"), DataUrl("data:,2"))
+    asked = [Question(id=str(i), text="?", answers=("a",), images=(one,)) for i, one in enumerate(sources)]
+    assert len(set(picture_digests(asked).values())) == 4
 
 
 def test_a_digest_names_contents_whatever_holds_them(tmp_path):

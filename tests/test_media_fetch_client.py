@@ -57,8 +57,8 @@ def test_a_picture_comes():
     assert internet.looked_up == [HOST]
     assert internet.connected == [(PUBLIC, 443)]
     assert internet.requests == [
-        f"GET /a%20b.png?size=2 HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: glmflash\r\nAccept: image/*\r\n"
-        "Accept-Encoding: identity\r\nConnection: close\r\n\r\n".encode()
+        f"GET /a%20b.png?size=2 HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: glmflash\r\n"
+        "Accept: image/*, */*;q=0.5\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n".encode()
     ]
 
 

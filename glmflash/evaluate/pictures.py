@@ -95,7 +95,8 @@ def _digest(image: object, where: str, known: dict[Path, str]) -> str:
     if isinstance(image, bytes):
         return hashlib.sha256(image).hexdigest()[:_CHARACTERS]
     if isinstance(image, Url | DataUrl):
-        return hashlib.sha256(repr(image).encode()).hexdigest()[:_CHARACTERS]
+        text = f"{type(image).__name__} {image.url}"  # their repr keeps it back
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_CHARACTERS]
     if isinstance(digest := getattr(image, "digest", None), str):  # one that was encoded before
         return digest[:_CHARACTERS]
     if hasattr(image, "read"):

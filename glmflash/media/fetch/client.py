@@ -76,7 +76,7 @@ def _reply(address: Address, line: Line, max_bytes: int) -> bytes | Address:
     # The parser lets through nothing that could end a line here.
     line.send(
         f"GET {address.target} HTTP/1.1\r\nHost: {address.authority}\r\nUser-Agent: glmflash\r\n"
-        "Accept: image/*\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n".encode("ascii")
+        "Accept: image/*, */*;q=0.5\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n".encode("ascii")
     )
     # It reads from what its argument's `makefile` gives, and from nothing else.
     with http.client.HTTPResponse(line, method="GET") as reply:  # type: ignore[arg-type]
