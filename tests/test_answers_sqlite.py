@@ -113,11 +113,11 @@ def work(store):
         try:
             store.put(f"{number}", f"{number}".encode() * 300, 60)
             kept += 1
-        except sqlite3.OperationalError:  # the other one writes
+            for other in range(0, number, 9):
+                value = store.get(f"{other}")
+                assert value in (None, f"{other}".encode() * 300), value
+        except sqlite3.OperationalError:  # the other one writes, or opens the file
             pass
-        for other in range(0, number, 9):
-            value = store.get(f"{other}")
-            assert value in (None, f"{other}".encode() * 300), value
     store.close()
     return kept
 """
