@@ -22,6 +22,7 @@ nitpick_ignore = [  # what only the engine makes and only it takes, and what any
     ("py:class", "glmflash.engine.sequence.Sequence"),
     ("py:class", "glmflash.engine.engine.T"),
     ("py:class", "glmflash.kv.store.Layer"),
+    ("py:class", "glmflash.media.patches.ClipPatches"),
     ("py:class", "glmflash.media.patches.Patches"),
     ("py:class", "glmflash.session.history.Asked"),
     ("py:class", "glmflash.engine.encoded._Pipeline"),

@@ -47,7 +47,7 @@ from glmflash.errors import (
     RegressionError,
 )
 from glmflash.grammar import ResponseFormat
-from glmflash.media import DataUrl, InputPolicy, PdfPages, Url, UrlPolicy, read_pdf
+from glmflash.media import Clip, ClipPolicy, DataUrl, InputPolicy, PdfPages, Url, UrlPolicy, read_pdf
 from glmflash.output import Box, Delta, Result, Table, Timings, TokenLogprob, ToolCall, Usage
 from glmflash.pipeline import Pipeline
 from glmflash.plan import Plan
@@ -67,6 +67,8 @@ __all__ = [
     "Card",
     "CheckpointError",
     "Choices",
+    "Clip",
+    "ClipPolicy",
     "ClosedError",
     "ConfigError",
     "ContextLengthError",

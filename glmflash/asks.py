@@ -31,13 +31,15 @@ class Asks(Protocol):
         """See `Pipeline.chat`."""
 
     def stream(
-        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
-    ) -> Stream:
+        self, text: Talk, *, images: object = None, videos: object = None, system: str | None = None,
+        **options: Unpack[Options],
+    ) -> Stream:  # fmt: skip
         """See `Pipeline.stream`."""
 
     def astream(
-        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
-    ) -> AsyncStream:
+        self, text: Talk, *, images: object = None, videos: object = None, system: str | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream:  # fmt: skip
         """See `Pipeline.astream`."""
 
     def submit(self, item: Item, **options: Unpack[Options]) -> Future[Result]:

@@ -11,7 +11,12 @@ from glmflash.engine.waiting import elsewhere
 from glmflash.progress import LOADING, QUANTISING, Progress, reporter
 from glmflash.prompt.tokenizer import Tokenizer
 from glmflash.quant import QuantizationConfig
-from glmflash.weights.load import load_generation, load_model, load_preprocessor
+from glmflash.weights.load import (
+    load_generation,
+    load_model,
+    load_preprocessor,
+    load_video_preprocessor,
+)
 
 __all__ = ["load_engine"]
 
@@ -54,4 +59,11 @@ def load_engine(
     with reporter(progress, QUANTISING if quantize is not None else LOADING) as report:
         model = elsewhere(partial(load, progress=report))  # an interrupt here wipes the bar
     preprocessor = load_preprocessor(folder, vision=model.config.vision)
-    return Engine(model, tokenizer, preprocessor=preprocessor, generation=generation, settings=settings)
+    return Engine(
+        model,
+        tokenizer,
+        preprocessor=preprocessor,
+        video_preprocessor=load_video_preprocessor(folder, vision=model.config.vision),
+        generation=generation,
+        settings=settings,
+    )

@@ -130,13 +130,15 @@ class Pipeline:
         return self._engine
 
     def __call__(
-        self, text: str, *, images: object = None, system: str | None = None, **options: Unpack[Options]
-    ) -> Result:
+        self, text: str, *, images: object = None, videos: object = None, system: str | None = None,
+        **options: Unpack[Options],
+    ) -> Result:  # fmt: skip
         """Ask one question.
 
         Args:
             text: The question.
             images: One picture or a list of them: a path, bytes, a file, a PIL image, an array, a tensor.
+            videos: One clip or a list of them: a path, bytes, a file, a `Clip`.
             system: A system message to begin with.
             options: Among others `max_new_tokens`, `temperature` (0 is greedy), `seed`, `stop`, `thinking`
                 (False unless given: an answer at once), `tools`, `response_format`, `choice`, `logprobs`; all
@@ -146,39 +148,44 @@ class Pipeline:
             InputError: If something given cannot be used; the subclass says what.
             GlmflashError: If it could not be answered: no place in line, no room, no time, a closed pipeline.
         """
-        return self.chat(prepare.question(text, images=images, system=system), **options)
+        return self.chat(prepare.question(text, images=images, videos=videos, system=system), **options)
 
     def chat(self, messages: Sequence[Mapping[str, object]], **options: Unpack[Options]) -> Result:
         """Continue a conversation given as OpenAI-style messages.
 
         Args:
-            messages: Dictionaries with `role` and `content`; pictures as parts "image" or "image_url".
+            messages: Dictionaries with `role` and `content`; pictures and clips as parts "image" and "video".
             options: See `prepare.Options`. Errors are those of a call.
         """
         return self.engine.answer(self._request(messages, options))
 
     def stream(
-        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
-    ) -> Stream:
+        self, text: Talk, *, images: object = None, videos: object = None, system: str | None = None,
+        **options: Unpack[Options],
+    ) -> Stream:  # fmt: skip
         """Ask, and get the answer piece by piece.
 
         Args:
-            text: The question, or a whole conversation as messages; then without `images` and `system`.
+            text: The question, or a whole conversation as messages; then without what follows.
             images: As for a call, whose errors it raises.
+            videos: As for a call.
             system: As for a call.
             options: As for a call.
         """
-        return self.engine.start(self._request(prepare.conversation(text, images, system), options))
+        messages = prepare.conversation(text, images, system, videos)
+        return self.engine.start(self._request(messages, options))
 
     def astream(
-        self, text: Talk, *, images: object = None, system: str | None = None, **options: Unpack[Options]
-    ) -> AsyncStream:
+        self, text: Talk, *, images: object = None, videos: object = None, system: str | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncStream:  # fmt: skip
         """The same in a running event loop, a notebook's for one: `async for delta in pipe.astream(...)`.
 
         Raises:
             QueueFullError: If too many requests are in line; and what a call raises.
         """
-        return self.engine.start_async(self._request(prepare.conversation(text, images, system), options))
+        messages = prepare.conversation(text, images, system, videos)
+        return self.engine.start_async(self._request(messages, options))
 
     def submit(self, item: Item, **options: Unpack[Options]) -> Future[Result]:
         """Ask without waiting; the future has the answer, or the error. `future.cancel()` always works.

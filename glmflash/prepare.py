@@ -75,15 +75,15 @@ def one(item: object, options: Options | None = None, *, defaults: GenerationCon
 
 
 def conversation(
-    text: str | Sequence[Mapping[str, object]], images: object, system: str | None
+    text: str | Sequence[Mapping[str, object]], images: object, system: str | None, videos: object = None
 ) -> Sequence[Mapping[str, object]]:
-    """Read what may be a question, with its pictures, or a whole chat already.
+    """Read what may be a question, with its pictures and clips, or a whole chat already.
 
     Raises:
-        MessageError: If there is a chat, and pictures or a system message beside it.
+        MessageError: If there is a chat, and pictures, clips or a system message beside it.
     """
-    if isinstance(text, str) or images is not None or system is not None:
-        return question(text, images=images, system=system)  # type: ignore[arg-type]  # it checks
+    if isinstance(text, str) or any(given is not None for given in (images, videos, system)):
+        return question(text, images=images, videos=videos, system=system)  # type: ignore[arg-type]  # it checks
     return text
 
 
@@ -93,15 +93,15 @@ _ITEMS = "a question, a list of messages, an object with text or messages, or a 
 def _keywords(item: dict[str, Any]) -> tuple[Sequence[Mapping[str, object]], dict[str, object]]:
     """The messages that keywords stand for, and the keywords that are options."""
     if "messages" in item:
-        for name in ("text", "images", "system"):
+        for name in ("text", "images", "videos", "system"):
             if item.pop(name, None) is not None:
                 raise MessageError(f"an item has both messages and {name}; put everything into messages")
         return item.pop("messages"), item
     if "text" not in item:
         hint = "; a message alone goes into a list" if "role" in item else ""
         raise MessageError(f"an item has neither text nor messages; allowed: {_ITEMS}{hint}")
-    text, images, system = (item.pop(name, None) for name in ("text", "images", "system"))
-    return question(text, images=images, system=system), item
+    text, images, videos, system = (item.pop(name, None) for name in ("text", "images", "videos", "system"))
+    return question(text, images=images, videos=videos, system=system), item
 
 
 def _format(options: dict[str, Any]) -> ResponseFormat | None:

@@ -12,6 +12,8 @@ from glmflash.answers.cache import AnswerCache
 from glmflash.engine.events import Observer
 from glmflash.engine.settings import Settings
 from glmflash.errors import ParameterError
+from glmflash.media.clip_policy import ClipPolicy
+from glmflash.media.fetch.policy import UrlPolicy
 from glmflash.media.policy import InputPolicy
 from glmflash.pipeline import Pipeline
 from glmflash.progress import Progress
@@ -136,11 +138,11 @@ class PipelineSpec:
                 **_object("quantize", values["quantize"], QuantizationConfig)
             )
         if values.get("input_policy") is not None:
-            policy = _object("input_policy", values["input_policy"], InputPolicy)
-            formats = policy.get("formats")
-            values["input_policy"] = InputPolicy(
-                **(policy | {"formats": tuple(formats)} if isinstance(formats, list) else policy)
-            )
+            policy = _frozen("input_policy", values["input_policy"], InputPolicy)
+            for name, kind in (("urls", UrlPolicy), ("clips", ClipPolicy)):
+                if policy.get(name) is not None:
+                    policy[name] = kind(**_frozen(name, policy[name], kind))
+            values["input_policy"] = InputPolicy(**policy)
         return cls(**values)
 
 
@@ -155,6 +157,12 @@ def _object(name: str, given: object, kind: type) -> dict[str, Any]:
         if key not in allowed:
             raise ParameterError(name, f"holds {key!r:.40}, which is unknown; allowed: {', '.join(allowed)}")
     return dict(given)
+
+
+def _frozen(name: str, given: object, kind: type) -> dict[str, Any]:
+    """The same, with tuples for JSON's lists."""
+    values = _object(name, given, kind)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _check(name: str, value: object, kind: Any, allowed: str) -> None:  # noqa: ANN401 - a type, or several

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from glmflash import ClosedError, ImageError, MessageError, ParameterError, Pipeline, prepare
+from glmflash import ClosedError, ImageError, ParameterError, Pipeline, prepare
 from glmflash.engine.inputs import build_prompt, read_pictures
 from glmflash.errors import ContextLengthError, GlmflashError
 from glmflash.model import NoCache
@@ -204,8 +204,8 @@ def test_a_data_url_in_a_message_is_a_picture(pipe, tmp_path):
     assert chat({"type": "image_url", "image_url": {"url": url}}) == chat({"type": "image", "image": path})
 
 
-def test_pictures_and_places_must_agree(pipe):
-    with pytest.raises(MessageError):
+def test_a_clip_that_is_not_there_is_an_image_error(pipe):
+    with pytest.raises(ImageError, match=r"'x\.mp4'"):
         pipe.chat([{"role": "user", "content": [{"type": "video", "video": "x.mp4"}]}])
 
 

@@ -33,6 +33,7 @@ SIBLINGS = set(FLOORS[0])
 ALLOWED = {
     "IPython": ("notebook",),
     "PIL": ("media", "output.drawing"),
+    "av": ("media.video",),
     "tokenizers": ("prompt.tokenizer", "testing"),
     "huggingface_hub": ("weights.hub",),
     "safetensors": ("weights", "testing"),
@@ -52,7 +53,7 @@ ALLOWED = {
     **dict.fromkeys(("socket", "ssl", "http", "selectors"), ("media.fetch",)),
     **dict.fromkeys(("_socket", "_ssl", "urllib", "ftplib", "smtplib", "socketserver", "xmlrpc"), ()),
     "torch": (
-        "ops", "media.patches", "media.frames", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",
+        "ops", "media.patches", "kv.store", "kv.cache", "kv.memory", "kv.past", "kv.quantize",
         "quant", "model", "weights", "engine", "prepare", "session", "loading", "plan", "pipeline",
         "spec", "testing", "evaluate.memory",
     ),

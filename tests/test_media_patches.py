@@ -8,7 +8,7 @@ import torch
 from preprocessors import FLASH
 
 from glmflash.errors import ImageError
-from glmflash.media.patches import clip, still
+from glmflash.media.patches import ClipPatches, clip, still
 from glmflash.media.pixels import resize
 from glmflash.shapes import Grid
 
@@ -51,17 +51,39 @@ def test_a_still_is_one_frame_of_each_pair(size, patch, merge):
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 def test_a_clip_is_pairs_of_frames(count):
     frames = [noise(60, 90, seed) for seed in range(count)]
-    patches = clip(frames, FLASH)
-    resized = [resize(frame, patches.grid.h * 14, patches.grid.w * 14) for frame in frames]
+    pairs = clip(frames, FLASH)
+    (grid,) = {pair.grid for pair in pairs}
+    resized = [resize(frame, grid.h * 14, grid.w * 14) for frame in frames]
     resized += resized[-1:] * (count % 2)
-    assert patches.grid.t == (count + 1) // 2
-    assert patches.rows.shape == (patches.grid.num_patches, 1176)
-    np.testing.assert_allclose(patches.rows, by_formula(resized, FLASH), atol=1e-6)
+    assert len(pairs) == (count + 1) // 2
+    assert all(pair.rows.shape == (grid.num_patches, 1176) for pair in pairs)
+    np.testing.assert_allclose(
+        torch.cat([pair.rows for pair in pairs]), by_formula(resized, FLASH), atol=1e-6
+    )
+    assert {pair.size for pair in pairs} == {(90, 60)}
+
+
+def test_frames_that_come_one_by_one_need_their_number_for_the_size():
+    frames = [noise(600, 900, seed) for seed in range(40)]
+    listed = clip(frames, FLASH)
+    streamed = clip(iter(frames), FLASH, count=40)
+    assert [pair.digest for pair in listed] == [pair.digest for pair in streamed]
+    assert clip(frames[:2], FLASH)[0].grid.h > listed[0].grid.h
+
+
+def test_a_group_is_named_by_what_is_seen_and_by_nothing_else():
+    one, two, three = (noise(56, 56, seed) for seed in range(3))
+    first, again = clip([one, two, two, three], FLASH), clip([three, three, one, two], FLASH)
+    assert first[0].digest == again[1].digest
+    assert len({pair.digest for pair in (*first, *again)}) == 3
+    assert clip([two, one], FLASH)[0].digest != first[0].digest
+    told = [ClipPatches(first, stamps).digest for stamps in (("0", "1"), ("0", "2"))]
+    assert told[0] != told[1]
 
 
 def test_a_still_and_a_clip_of_it_agree_but_are_named_apart():
     pixels = noise(50, 70)
-    one, two = still(pixels, FLASH), clip([pixels, pixels], FLASH)
+    one, (two,) = still(pixels, FLASH), clip([pixels, pixels], FLASH)
     pairs = two.rows.view(-1, 3, 2, 196)
     assert torch.equal(pairs[:, :, 0], one.rows.view(-1, 3, 196))
     assert torch.equal(pairs[:, :, 0], pairs[:, :, 1])
@@ -76,7 +98,7 @@ def test_a_token_limit_trades_detail():
     assert less.grid.num_tokens(2) == 30
     assert less.digest != whole.digest
     short = clip([noise(300, 400)] * 4, FLASH, max_image_tokens=30)
-    assert short.grid == Grid(2, 10, 12)
+    assert [pair.grid for pair in short] == [Grid(1, 10, 12)] * 2
 
 
 def test_neither_torchs_defaults_nor_the_callers_pixels_matter():

@@ -2,12 +2,13 @@ import pytest
 from prompt_chats import CONTROLS, glm_reference, glm_tokenizer, golden_chats, options, small_tokenizer
 
 from glmflash.errors import ConfigError, ContextLengthError, MessageError, ParameterError
-from glmflash.prompt.build import build
+from glmflash.prompt.build import ClipLayout, build
 from glmflash.prompt.messages import Image, Text, Video
 from glmflash.prompt.template import Control, render, segments
 from glmflash.shapes import Grid, ImageSpan
 
 A, B = "a" * 64, "b" * 64
+CONTROLS_OF_A_CLIP = ("begin_of_image", "end_of_image", "begin_of_video", "end_of_video")
 
 
 def make(messages, images=(), **keywords):
@@ -155,9 +156,50 @@ def test_a_picture_used_twice_or_out_of_order_is_refused():
             )
 
 
-def test_a_clip_cannot_be_read_yet():
-    with pytest.raises(MessageError, match="video"):
-        make(user({"type": "video", "video": "x"}))
+CLIP = {"type": "video", "video": "x"}
+
+
+def test_a_clip_is_its_groups_of_frames_each_with_its_time():
+    shown = ClipLayout(((Grid(1, 4, 6), A), (Grid(1, 4, 6), B)), ("0.0 seconds", "0.5 seconds"))
+    prompt = make(user(PICTURE, CLIP, "What?"), [(Grid(1, 2, 4), B), shown])
+    tokenizer, place = small_tokenizer(), small_tokenizer().control("<|image|>")
+    own = {name: tokenizer.control(f"<|{name}|>") for name in CONTROLS_OF_A_CLIP}
+    frame = [own["begin_of_image"], *[place] * 6, own["end_of_image"]]
+    still = [own["begin_of_image"], *[place] * 2, own["end_of_image"]]
+    told = [tokenizer.encode(stamp) for stamp in shown.stamps]
+    body = [*still, own["begin_of_video"], *frame, *told[0], *frame, *told[1], own["end_of_video"]]
+    start = prompt.ids.index(own["begin_of_image"])
+    assert list(prompt.ids[start : start + len(body)]) == body
+    assert [(span.length, span.digest) for span in prompt.spans] == [(2, B), (6, A), (6, B)]
+    assert [prompt.keys[span.start] for span in prompt.spans] == [(B, 0), (A, 0), (B, 0)]
+    for span in prompt.spans[1:]:
+        at = slice(span.start, span.start + span.length)
+        here = prompt.positions[:, at] - prompt.positions[:, span.start][:, None]
+        assert here.tolist() == [[0] * 6, [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]]
+        assert set(prompt.positions[:, span.start + 6]) == {prompt.positions[0, span.start] + 3}
+
+
+def test_prompts_of_two_clips_share_what_they_both_begin_with():
+    groups = [(Grid(1, 2, 2), A), (Grid(1, 2, 2), B)]
+    one, two = (
+        make(user(CLIP), [ClipLayout((groups[0], last), ("0.0 seconds", "1.0 seconds"))]) for last in groups
+    )
+    first = one.spans[1].start
+    assert one.keys[:first] == two.keys[:first]
+    assert one.keys[first] != two.keys[first]
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"), [(PICTURE, ClipLayout(((Grid(1, 2, 2), A),), ("0",))), (CLIP, (Grid(1, 2, 2), A))]
+)
+def test_a_picture_is_no_clip(part, shown):
+    with pytest.raises(MessageError, match="in the place of a clip"):
+        make(user(part), [shown])
+
+
+def test_a_clip_without_frames_given_is_missed():
+    with pytest.raises(MessageError, match="1 pictures, but 0"):
+        make(user(CLIP))
 
 
 def test_a_control_token_that_the_checkpoint_lacks_is_a_config_error():

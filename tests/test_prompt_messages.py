@@ -3,7 +3,7 @@ import json
 import pytest
 
 from glmflash.errors import MessageError
-from glmflash.prompt.messages import Image, ImageUrl, Message, Text, ToolCall, Video, parse
+from glmflash.prompt.messages import Image, ImageUrl, Message, Text, ToolCall, Video, parse, question
 
 
 def user(*parts):
@@ -15,7 +15,7 @@ def calls(arguments, **function):
     return [{"role": "assistant", "content": None, "tool_calls": [call]}]
 
 
-def test_pictures_are_numbered_over_the_whole_chat():
+def test_pictures_and_clips_are_numbered_together_over_the_whole_chat():
     first, second = object(), object()
     chat, pictures = parse(
         [
@@ -25,11 +25,11 @@ def test_pictures_are_numbered_over_the_whole_chat():
         ]
     )
     assert [message.parts for message in chat] == [
-        (Image(0), Video(0)),
-        (Text("t"), Image(1)),
-        (Video(1), Image(2)),
+        (Image(0), Video(1)),
+        (Text("t"), Image(2)),
+        (Video(3), Image(4)),
     ]
-    assert pictures == (first, second, first)
+    assert pictures == (first, "v", second, "v", first)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,41 @@ def test_a_picture_by_url_comes_out_marked(part):
     chat, pictures = parse(user(part))
     assert chat[0].parts == (Image(0),)
     assert pictures == (ImageUrl("https://x/y.png"),)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AA=="}},
+        {"type": "video_url", "video_url": "data:video/mp4;base64,AA=="},
+        {"video_url": {"url": "data:video/mp4;base64,AA=="}},
+        {"type": "video", "url": "data:video/mp4;base64,AA=="},
+    ],
+)
+def test_a_clip_by_url_comes_out_marked(part):
+    chat, sources = parse(user(part))
+    assert chat[0].parts == (Video(0),)
+    assert sources == (ImageUrl("data:video/mp4;base64,AA=="),)
+
+
+def test_a_question_asks_about_pictures_then_clips():
+    content = question("Hm?", images=["a", "b"], videos=("c", "d"))[0]["content"]
+    assert [(part["type"], *part.values()) for part in content] == [
+        ("image", "image", "a"),
+        ("image", "image", "b"),
+        ("video", "video", "c"),
+        ("video", "video", "d"),
+        ("text", "text", "Hm?"),
+    ]
+    assert question("Hm?", videos="c") == question("Hm?", videos=["c"])
+    with pytest.raises(MessageError, match="videos holds a None"):
+        question("Hm?", videos=["c", None])
+
+
+@pytest.mark.parametrize("part", [{"type": "video"}, {"type": "video", "video": None}, {"video_url": {}}])
+def test_a_part_that_names_no_clip_is_refused(part):
+    with pytest.raises(MessageError, match="give the clip under 'video'"):
+        parse(user(part))
 
 
 def test_a_string_under_image_is_handed_on_untouched():

@@ -87,7 +87,7 @@ def test_tool_results_may_hold_pictures_and_clips():
     content = [{"type": "image", "image": "x"}, {"type": "video", "video": "y"}]
     walk = segments([{"role": "tool", "content": content}], add_generation_prompt=False)
     inner = [Control("<|begin_of_image|>"), Image(0), Control("<|end_of_image|>")]
-    inner += [Control("<|begin_of_video|>"), Video(0), Control("<|end_of_video|>")]
+    inner += [Control("<|begin_of_video|>"), Video(1), Control("<|end_of_video|>")]
     newline = Text("\n")
     open_, close = Control("<tool_response>"), Control("</tool_response>")
     start = [Control("[gMASK]"), Control("<sop>"), Control("<|observation|>")]

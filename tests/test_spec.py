@@ -13,14 +13,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glmflash import DownloadError, GlmflashError, InputPolicy, ParameterError, Pipeline, PipelineSpec
+from glmflash import (
+    ClipPolicy,
+    DownloadError,
+    GlmflashError,
+    InputPolicy,
+    ParameterError,
+    Pipeline,
+    PipelineSpec,
+    UrlPolicy,
+)
 from glmflash import QuantizationConfig as Quantization
 from glmflash.weights.load import load_model
 
 FULL = PipelineSpec(
     "zai-org/GLM-4.6V-Flash", device="cuda:3", dtype="bfloat16", revision="abc", local_files_only=True,
     quantize=Quantization(scheme="w8a8", match="mlp"), kv_memory="2 GiB", kv_dtype="int8", max_batch=4,
-    max_waiting=9, input_policy=InputPolicy(max_pixels=1000, formats=("PNG",)),
+    max_waiting=9, input_policy=InputPolicy(
+        max_pixels=1000, formats=("PNG",), urls=UrlPolicy(hosts=("example.org",)),
+        clips=ClipPolicy(max_seconds=9, formats=("GIF",)),
+    ),
 )  # fmt: skip
 WRONG = {
     "model": 7, "device": "tpu", "dtype": "float8", "quantize": "int4", "revision": 7, "local_files_only": 1,

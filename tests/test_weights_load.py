@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,14 @@ from torch import Tensor
 from glmflash.errors import CheckpointError, ConfigError, DownloadError, ParameterError
 from glmflash.model import Glm4v, NoCache
 from glmflash.testing import random_checkpoint
-from glmflash.weights import load_config, load_generation, load_model, load_preprocessor, write_checkpoint
+from glmflash.weights import (
+    load_config,
+    load_generation,
+    load_model,
+    load_preprocessor,
+    load_video_preprocessor,
+    write_checkpoint,
+)
 from glmflash.weights.load import _device, _dtype
 
 EMBED, HEAD, NORM = (
@@ -315,6 +323,39 @@ def test_the_nested_preprocessor_of_transformers_5(nano_checkpoint: Path, tmp_pa
     path.write_text("{}")
     with pytest.raises(ConfigError, match=r"processor_config\.json: image_processor"):
         load_preprocessor(tmp_path)
+
+
+def test_clips_have_limits_of_their_own(nano_checkpoint: Path, tmp_path: Path) -> None:
+    pictures, clips = load_preprocessor(nano_checkpoint), load_video_preprocessor(nano_checkpoint)
+    assert (pictures.max_pixels, clips.max_pixels) == (9_633_792, 100_352_000)
+    assert replace(clips, max_pixels=pictures.max_pixels) == pictures
+    data = json.loads((nano_checkpoint / "video_preprocessor_config.json").read_text())
+    (tmp_path / "processor_config.json").write_text(json.dumps({"video_processor": data}))
+    assert load_video_preprocessor(tmp_path) == clips
+
+
+def test_without_a_file_clips_are_treated_as_pictures(nano_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copy(nano_checkpoint / "preprocessor_config.json", tmp_path)
+    assert load_video_preprocessor(tmp_path) == load_preprocessor(tmp_path)
+
+
+def test_the_older_way_with_clips_is_known_and_no_other(nano_checkpoint: Path, tmp_path: Path) -> None:
+    """As GLM-4.1V's file has it."""
+    file = tmp_path / "video_preprocessor_config.json"
+    data = json.loads((nano_checkpoint / file.name).read_text())
+    older = {"video_processor_type": "Glm4vVideoProcessor", "fps": 2, "max_duration": 300}
+    file.write_text(json.dumps(data | older))
+    assert load_video_preprocessor(tmp_path).family == "Glm4v"
+    for name, value in (("fps", 4), ("max_duration", 60), ("do_sample_frames", False)):
+        file.write_text(json.dumps(data | older | {name: value}))
+        with pytest.raises(ConfigError, match=rf"video_preprocessor_config\.json: {name}"):
+            load_video_preprocessor(tmp_path)
+    file.write_text(json.dumps(data | {"video_processor_type": "Qwen2VLVideoProcessor"}))
+    with pytest.raises(ConfigError, match="Qwen2VL"):
+        load_video_preprocessor(tmp_path)
+    file.write_text(json.dumps(data | {"merge_size": 1}))
+    with pytest.raises(ConfigError, match="merge_size"):
+        load_video_preprocessor(tmp_path, vision=load_config(nano_checkpoint).vision)
 
 
 def test_patches_must_fit_the_vision_tower(nano_checkpoint: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Answer:
         self._tokenizer = tokenizer
         image = sum(span.length for span in inputs.prompt.spans)
         self._usage = Usage(prompt=len(inputs.prompt), image=image)
-        self._sizes = [picture.size for picture in inputs.pictures]
+        self._sizes = inputs.sizes
         self._eos = frozenset[int]() if sampling.ignore_eos else eos
         self.room = min(sampling.max_new_tokens, room)
         self._wants_logprobs = sampling.logprobs is not None

@@ -12,11 +12,10 @@ from typing import TypeVar
 from glmflash.config import GenerationConfig, PreprocessorConfig
 from glmflash.engine.checks import check_eos, check_vocabulary, describe
 from glmflash.engine.delivery import Delivery
-from glmflash.engine.encoded import EncodedImage
 from glmflash.engine.events import Observer, Observers
 from glmflash.engine.guide import Guides
 from glmflash.engine.inbox import Inbox
-from glmflash.engine.inputs import read_picture
+from glmflash.engine.inputs import Seen, read_picture
 from glmflash.engine.prefix import Prefix
 from glmflash.engine.preparation import Preparation
 from glmflash.engine.reading import desk, desks
@@ -33,7 +32,6 @@ from glmflash.engine.waiting import result, settle
 from glmflash.engine.worker import Worker, check_caller, check_process, closed, stop
 from glmflash.kv.pool import BlockPool, BlockTable
 from glmflash.kv.store import BlockStore
-from glmflash.media.patches import Patches
 from glmflash.model.glm import Glm4v
 from glmflash.output.result import Result
 from glmflash.prompt.tokenizer import Tokenizer
@@ -56,6 +54,7 @@ class Engine:
         model: The network. From now on it belongs to the engine's thread.
         tokenizer: Of the same checkpoint.
         preprocessor: How its pictures become patches.
+        video_preprocessor: How its clips do; as pictures, if not given.
         generation: Its sampling defaults and end tokens.
         settings: Limits and memory; by default those of `Settings()`.
 
@@ -71,6 +70,7 @@ class Engine:
         tokenizer: Tokenizer,
         *,
         preprocessor: PreprocessorConfig,
+        video_preprocessor: PreprocessorConfig | None = None,
         generation: GenerationConfig,
         settings: Settings | None = None,
     ) -> None:
@@ -79,10 +79,8 @@ class Engine:
         check_vocabulary(model.config, tokenizer)
         check_eos(self.eos, model.config.text.vocab_size)
         Sampling.from_generation(generation)
-        self.tokenizer = tokenizer
-        self.preprocessor = preprocessor
-        self.generation = generation
-        self.settings = settings
+        self.tokenizer, self.generation, self.settings = tokenizer, generation, settings
+        self.preprocessor, self.video_preprocessor = preprocessor, video_preprocessor or preprocessor
         self.pins: dict[tuple[str | None, str], BlockTable] = {}
         self._delivery = Delivery(Accounts(), Observers(tuple(settings.observers)))
         runner = make_runner(model, settings, self._delivery, vocab_size=tokenizer.vocab_size)
@@ -91,7 +89,8 @@ class Engine:
         self._readers = desks()
         self._fingerprint: Callable[[], str] = cache(partial(fingerprint, model, model.config, preprocessor))
         self._prepare: Preparation | None = Preparation(
-            model=model, tokenizer=tokenizer, preprocessor=preprocessor, settings=settings, eos=self.eos,
+            model=model, tokenizer=tokenizer, preprocessor=preprocessor,
+            video_preprocessor=self.video_preprocessor, settings=settings, eos=self.eos,
             capacity=runner.capacity, fingerprint=self._fingerprint, delivery=self._delivery,
             inbox=self._inbox, guides=Guides(tokenizer, self.eos), readers=self._readers[1],
         )  # fmt: skip
@@ -127,11 +126,11 @@ class Engine:
 
     def read(
         self, picture: object, *, max_image_tokens: int | None = None, cache_salt: str | None = None
-    ) -> Patches | EncodedImage:
+    ) -> Seen:
         """Decode a picture and cut it into patches, in the caller's thread; these can stand for it then.
 
         Args:
-            picture: Anything that `media.read` takes; one that was read or encoded before stays as it is.
+            picture: Anything that `media.read` takes, or a `Clip`; one read or encoded before stays as it is.
             max_image_tokens: Most vision tokens.
             cache_salt: Makes no difference yet; it counts when the picture is asked about.
 
@@ -139,8 +138,10 @@ class Engine:
             InputError: If the picture cannot be used.
         """
         self._open()
-        policy = self.settings.policy
-        return read_picture(picture, self.preprocessor, policy, max_image_tokens=max_image_tokens)
+        return read_picture(
+            picture, self.preprocessor, self.settings.policy, video_preprocessor=self.video_preprocessor,
+            max_image_tokens=max_image_tokens,
+        )  # fmt: skip
 
     def submit(
         self, request: Request, *, on_deltas: OnDeltas | None = None, wait: bool = False

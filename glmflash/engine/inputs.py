@@ -1,23 +1,32 @@
-"""A request → what the network is given: patches of its pictures, and its prompt."""
+"""A request → what the network is given: patches of its pictures and clips, and its prompt."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeAlias
 
 from glmflash.config import ModelConfig, PreprocessorConfig
+from glmflash.engine.clips import as_clip, read_clip
 from glmflash.engine.encoded import EncodedImage
 from glmflash.engine.overflow import too_long
 from glmflash.engine.prefix import leading
 from glmflash.engine.reading import source
 from glmflash.engine.request import Request
 from glmflash.errors import FetchError, ImageError, ParameterError
-from glmflash.media.patches import Patches, still
+from glmflash.media.clips import Clip
+from glmflash.media.patches import ClipPatches, Patches, still
 from glmflash.media.policy import InputPolicy
 from glmflash.media.read import read
-from glmflash.prompt.build import Prompt, build
+from glmflash.prompt.build import ClipLayout, Prompt, build
+from glmflash.prompt.messages import Video
 from glmflash.prompt.template import TemplateStyle, segments
 from glmflash.prompt.tokenizer import Tokenizer
+from glmflash.shapes import Grid
 
-__all__ = ["Inputs", "build_prompt", "leading", "read_picture", "read_pictures"]
+__all__ = ["Inputs", "Seen", "build_prompt", "leading", "read_picture", "read_pictures"]
+
+#: A picture or clip that was read: what stands for it from there on.
+Seen: TypeAlias = Patches | ClipPatches | EncodedImage
 
 
 def __dir__() -> list[str]:
@@ -30,11 +39,14 @@ class Inputs:
 
     Args:
         prompt: Token ids, positions, and where the pictures stand.
-        pictures: Each picture, in the order of the prompt: as patches, unless it came encoded.
+        pictures: What stands in each of the prompt's spans: a picture, as patches unless it came encoded, or
+            a group of a clip's frames.
+        sizes: (width, height) of each picture and clip of the request, as read.
     """
 
     prompt: Prompt
     pictures: tuple[Patches | EncodedImage, ...]
+    sizes: tuple[tuple[int, int], ...]
 
 
 def read_pictures(
@@ -42,15 +54,17 @@ def read_pictures(
     preprocessor: PreprocessorConfig,
     policy: InputPolicy,
     *,
+    video_preprocessor: PreprocessorConfig | None = None,
     fingerprint: Callable[[], str] | None = None,
     give_up: Callable[[], bool] | None = None,
-) -> tuple[Patches | EncodedImage, ...]:
-    """Decode, resize and cut the request's pictures into patches; those read or encoded before are passed on.
+) -> tuple[Seen, ...]:
+    """Decode, resize and cut pictures and clips into patches; those read or encoded before are passed on.
 
     Args:
-        request: Names the pictures.
-        preprocessor: How they become patches.
+        request: Names them.
+        preprocessor: How pictures become patches.
         policy: Limits on them.
+        video_preprocessor: The same for clips; that of pictures if not given.
         fingerprint: Gives the one that encoded pictures must have; called only if there are any.
         give_up: Asked while URLs are fetched; if it says yes, that ends at once.
 
@@ -59,21 +73,32 @@ def read_pictures(
         FetchError: If one is a URL that may not or cannot be fetched.
         ParameterError: If `max_image_tokens` is less than an encoded picture has.
     """
-    pictures: list[Patches | EncodedImage] = []
-    for index, picture in enumerate(request.pictures):
+    seen: list[Seen] = []
+    clips = {part.index for one in request.messages for part in one.parts if isinstance(part, Video)}
+    for index, given in enumerate(request.pictures):
         try:
-            if isinstance(picture, EncodedImage):
-                _check_encoded(picture, request, fingerprint)
-            pictures.append(
+            if isinstance(given, EncodedImage):
+                _check_encoded(given, request, fingerprint)
+            if index not in clips and isinstance(given, Clip | ClipPatches):
+                raise ImageError(
+                    "a clip is given as a picture; give it as videos=, or in a part of type 'video'"
+                )
+            seen.append(
                 read_picture(
-                    picture, preprocessor, policy, max_image_tokens=request.max_image_tokens, give_up=give_up
+                    as_clip(given) if index in clips else given,
+                    preprocessor,
+                    policy,
+                    video_preprocessor=video_preprocessor,
+                    max_image_tokens=request.max_image_tokens,
+                    give_up=give_up,
                 )
             )
         except (ImageError, FetchError) as error:
             if len(request.pictures) == 1:
                 raise
-            raise type(error)(f"picture {index + 1} of {len(request.pictures)}: {error}") from None
-    return tuple(pictures)
+            kind = "clip" if index in clips else "picture"
+            raise type(error)(f"{kind} {index + 1} of {len(request.pictures)}: {error}") from None
+    return tuple(seen)
 
 
 def read_picture(
@@ -81,10 +106,11 @@ def read_picture(
     preprocessor: PreprocessorConfig,
     policy: InputPolicy,
     *,
+    video_preprocessor: PreprocessorConfig | None = None,
     max_image_tokens: int | None = None,
     give_up: Callable[[], bool] | None = None,
-) -> Patches | EncodedImage:
-    """Decode, resize and cut one picture into patches; one that was read or encoded before stays as it is.
+) -> Seen:
+    """Decode, resize and cut one picture, or `Clip`; one that was read or encoded before stays as it is.
 
     Raises:
         ImageError: If it cannot be read, or breaks the policy.
@@ -92,14 +118,17 @@ def read_picture(
     """
     if isinstance(picture, (Patches, EncodedImage)):
         return picture
+    if isinstance(picture, Clip | ClipPatches):
+        limits = video_preprocessor or preprocessor
+        return read_clip(picture, limits, policy, max_image_tokens=max_image_tokens, give_up=give_up)
     pixels = read(source(picture), policy=policy, give_up=give_up)
     return still(pixels, preprocessor, max_image_tokens=max_image_tokens)
 
 
 def build_prompt(
-    request: Request, pictures: Sequence[Patches | EncodedImage], *, tokenizer: Tokenizer, config: ModelConfig
+    request: Request, pictures: Sequence[Seen], *, tokenizer: Tokenizer, config: ModelConfig
 ) -> Inputs:
-    """Lay out and encode the request's messages, with room for the pictures.
+    """Lay out and encode the request's messages, with room for the pictures and clips.
 
     Raises:
         MessageError: If messages and pictures do not fit together.
@@ -113,7 +142,7 @@ def build_prompt(
     prompt = build(
         segments(request.messages, tools=request.shown_tools, thinking=thinking, style=style),
         tokenizer=tokenizer,
-        images=[(picture.grid, picture.digest) for picture in pictures],
+        images=[_layout(picture) for picture in pictures],
         image_token_id=config.image_token_id,
         merge_size=config.vision.spatial_merge_size,
         answer_prefix=request.answer_prefix,
@@ -123,7 +152,14 @@ def build_prompt(
     if len(prompt) >= limit:
         encoded = any(isinstance(picture, EncodedImage) for picture in pictures)
         raise too_long(prompt, request, tokenizer=tokenizer, limit=limit, encoded=encoded)
-    return Inputs(prompt, tuple(pictures))
+    shown = [one.groups if isinstance(one, ClipPatches) else (one,) for one in pictures]
+    return Inputs(prompt, tuple(chain.from_iterable(shown)), tuple(one.size for one in pictures))
+
+
+def _layout(picture: Seen) -> tuple[Grid, str] | ClipLayout:
+    if isinstance(picture, ClipPatches):
+        return ClipLayout(tuple((one.grid, one.digest) for one in picture.groups), picture.stamps)
+    return picture.grid, picture.digest
 
 
 def _check_encoded(picture: EncodedImage, request: Request, fingerprint: Callable[[], str] | None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from glmflash.engine.request import Request
 from glmflash.errors import ContextLengthError
 from glmflash.prompt.build import Prompt
+from glmflash.prompt.messages import Video
 from glmflash.prompt.tokenizer import Tokenizer
 
 __all__ = ["too_long"]
@@ -30,6 +31,7 @@ class _Part:
     last: int
     text: int
     pictures: tuple[int, ...]
+    moving: bool  # some of them are groups of frames
 
     @property
     def tokens(self) -> int:
@@ -38,7 +40,8 @@ class _Part:
     def __str__(self) -> str:
         if not self.pictures:
             return f"{self.name}: {self.text:,}"
-        several = f" in {len(self.pictures)} pictures" if len(self.pictures) > 1 else ""
+        what = "pictures and pairs of frames" if self.moving else "pictures"
+        several = f" in {len(self.pictures)} {what}" if len(self.pictures) > 1 else ""
         return f"{self.name}: {self.text:,} text + {sum(self.pictures):,} picture tokens{several}"
 
 
@@ -78,7 +81,10 @@ def _parts(prompt: Prompt, request: Request, tokenizer: Tokenizer) -> list[_Part
     ends = [*starts[1:], len(prompt)]
     for (name, role, first, last), start, end in zip(_runs(request), [0, *starts[1:]], ends, strict=True):
         pictures = tuple(span.length for span in prompt.spans if start <= span.start < end)
-        parts.append(_Part(name, role, first, last, end - start - sum(pictures), pictures))
+        moving = any(
+            isinstance(x, Video) for one in request.messages[max(first, 0) : last + 1] for x in one.parts
+        )
+        parts.append(_Part(name, role, first, last, end - start - sum(pictures), pictures, moving))
     return parts
 
 

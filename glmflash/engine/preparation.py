@@ -9,19 +9,17 @@ from functools import partial
 from glmflash.config import PreprocessorConfig
 from glmflash.engine.answer import Answer
 from glmflash.engine.delivery import Delivery
-from glmflash.engine.encoded import EncodedImage
 from glmflash.engine.events import PictureDecoded
 from glmflash.engine.guide import Guides
 from glmflash.engine.inbox import Inbox
-from glmflash.engine.inputs import build_prompt, read_pictures
+from glmflash.engine.inputs import Seen, build_prompt, read_pictures
 from glmflash.engine.prefix import leading
 from glmflash.engine.readers import Readers
 from glmflash.engine.recall import Recall, make_recall
 from glmflash.engine.sampler import RowState
 from glmflash.engine.sequence import Letter, Sequence
 from glmflash.engine.settings import Settings
-from glmflash.errors import CacheFullError, FetchError
-from glmflash.media.patches import Patches
+from glmflash.errors import CacheFullError, FetchError, ImageError
 from glmflash.model.glm import Glm4v
 from glmflash.prompt.tokenizer import Tokenizer
 
@@ -40,7 +38,8 @@ class Preparation:
         model: Only its config is read.
         tokenizer: Of the same checkpoint.
         preprocessor: How pictures become patches.
-        settings: Limits on pictures, and what keeps answers.
+        video_preprocessor: How clips do.
+        settings: Limits on both, and what keeps answers.
         eos: Tokens that end an answer.
         capacity: Tokens that the KV cache can hold at most.
         fingerprint: Names weights and preprocessing; encoded pictures of others are refused.
@@ -56,6 +55,7 @@ class Preparation:
     model: Glm4v
     tokenizer: Tokenizer
     preprocessor: PreprocessorConfig
+    video_preprocessor: PreprocessorConfig
     settings: Settings
     eos: frozenset[int]
     capacity: int
@@ -87,7 +87,7 @@ class Preparation:
         except BaseException as error:  # noqa: BLE001 - decoders can panic; it is this request's alone
             if sequence.future.cancelled():
                 self.delivery.cancel(sequence)
-            elif isinstance(error, FetchError) and sequence.stopped:
+            elif isinstance(error, (FetchError, ImageError)) and sequence.stopped:
                 self.delivery.drop(sequence)
             else:
                 self.delivery.fail(sequence, error)
@@ -118,13 +118,13 @@ class Preparation:
         row = RowState(request.sampling, prompt=inputs.prompt.ids, guide=self.guides(request))
         sequence.prepare(inputs, answer, row, length)
 
-    def _read(self, sequence: Sequence) -> tuple[Patches | EncodedImage, ...]:
+    def _read(self, sequence: Sequence) -> tuple[Seen, ...]:
         try:
             return read_pictures(
                 sequence.request, self.preprocessor, self.settings.policy, fingerprint=self.fingerprint,
-                give_up=partial(self._given_up, sequence),
+                video_preprocessor=self.video_preprocessor, give_up=partial(self._given_up, sequence),
             )  # fmt: skip
-        except FetchError:
+        except (FetchError, ImageError):
             self._check(sequence)  # it may have been given up, and that is what is to be told
             raise
 

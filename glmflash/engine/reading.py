@@ -5,7 +5,7 @@ import os
 from glmflash.engine.encoded import EncodedImage
 from glmflash.engine.readers import Readers
 from glmflash.engine.request import Request
-from glmflash.media.patches import Patches
+from glmflash.media.patches import ClipPatches, Patches
 from glmflash.media.sources import Url, from_url
 from glmflash.prompt.messages import ImageUrl
 
@@ -37,7 +37,7 @@ def desk(request: Request, desks: Desks) -> Readers:
     kinds = [type(source(picture)) for picture in request.pictures]
     if Url in kinds:
         return fetches
-    return text if all(kind in (Patches, EncodedImage) for kind in kinds) else pictures
+    return text if all(kind in (Patches, ClipPatches, EncodedImage) for kind in kinds) else pictures
 
 
 def source(picture: object) -> object:

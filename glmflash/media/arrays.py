@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glmflash.errors import ImageError
-from glmflash.media.policy import InputPolicy
+from glmflash.media.policy import InputPolicy, Limits
 
 __all__ = ["Pixels", "Tensor", "check_size", "levels", "read_array"]
 
@@ -67,7 +67,7 @@ def read_array(source: object, *, policy: InputPolicy) -> Pixels | None:
     return levels(array if array.ndim == 3 else array[:, :, None])
 
 
-def check_size(width: int, height: int, *, policy: InputPolicy) -> None:
+def check_size(width: int, height: int, *, policy: Limits) -> None:
     """Refuse a picture without pixels, or with too many.
 
     Raises:
@@ -77,8 +77,8 @@ def check_size(width: int, height: int, *, policy: InputPolicy) -> None:
         raise ImageError(f"is {width} x {height} pixels; each side needs at least one")
     if width * height > policy.max_pixels:
         raise ImageError(
-            f"is {width} x {height} pixels, more than the {policy.max_pixels} of InputPolicy.max_pixels; "
-            "make the picture smaller, or raise the limit"
+            f"is {width} x {height} pixels, more than the {policy.max_pixels} of"
+            f" {type(policy).__name__}.max_pixels; make the picture smaller, or raise the limit"
         )
 
 

@@ -1,6 +1,7 @@
 """Pixels → rows of patches in the order and scale that the vision tower was trained on."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +15,7 @@ from glmflash.media.arrays import Pixels
 from glmflash.media.pixels import digest, fit, resize
 from glmflash.shapes import Grid
 
-__all__ = ["Patches", "clip", "still"]
+__all__ = ["ClipPatches", "Patches", "clip", "still"]
 
 
 def __dir__() -> list[str]:
@@ -23,14 +24,14 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patches:
-    """One picture or clip, ready for the vision tower.
+    """One picture, or one group of frames of a clip, ready for the vision tower.
 
     Args:
         source: The rows, or what makes them: a picture that is known already is never cut.
         grid: How the N patches lie.
         digest: Hex SHA-256 that names pixels and preprocessing.
         size: (width, height) of the picture as read; boxes are given in these pixels.
-        pixels: The picture as the model sees it, or the first of its frames, if known; for people.
+        pixels: The picture as the model sees it, or the first of the frames, if known; for people.
     """
 
     source: Tensor | Callable[[], Tensor]
@@ -80,41 +81,84 @@ def still(pixels: Pixels, config: PreprocessorConfig, *, max_image_tokens: int |
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipPatches:
+    """One clip, ready for the vision tower, which sees each group of frames as a picture of its own.
+
+    Args:
+        groups: The groups of `temporal_patch_size` frames, in order.
+        stamps: What the prompt says behind each: when it is shown.
+    """
+
+    groups: tuple[Patches, ...]
+    stamps: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of its frames as read; boxes are given in these pixels."""
+        return self.groups[0].size
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 that names what is shown, and when."""
+        told = "|".join(
+            f"{group.digest} {stamp}" for group, stamp in zip(self.groups, self.stamps, strict=True)
+        )
+        return hashlib.sha256(f"glmflash-clip-1|{told}".encode()).hexdigest()
+
+
 def clip(
-    frames: Sequence[Pixels], config: PreprocessorConfig, *, max_image_tokens: int | None = None
-) -> Patches:
-    """Cut the frames of a clip into patches; an odd frame out is shown twice.
+    frames: Iterable[Pixels],
+    config: PreprocessorConfig,
+    *,
+    count: int | None = None,
+    max_image_tokens: int | None = None,
+) -> tuple[Patches, ...]:
+    """Cut the frames of a clip into patches, group by group; an odd frame out is shown twice.
+
+    A frame is made smaller as soon as it comes, so of the large ones only one needs to be in memory.
 
     Args:
         frames: Frames of one size, in order; which ones to take from a film is decided before.
-        config: The checkpoint's limits for clips.
-        max_image_tokens: Most vision tokens of each pair of frames; see `pixels.fit`.
+        config: The checkpoint's limits for clips; they hold for all frames together.
+        count: How many come, if `frames` has no length.
+        max_image_tokens: Most vision tokens of each group; see `pixels.fit`.
 
     Shapes:
-        frames T x (H, W, 3) -> rows (N, 1176) for pairs of patches of 14 x 14
+        frames T x (H, W, 3) -> for each pair of frames a grid of t = 1 with rows (N, 1176)
 
     Raises:
         ImageError: If there are no frames, or they differ in size, or as for `still`.
 
     Source: transformers glm46v, `Glm46VVideoProcessor`; parity in tests/parity/test_patches.py.
     """
-    if not len(frames):
-        raise ImageError("the clip has no frames; at least one is needed")
+    resized, first, size = list[Pixels](), (0, 0), (0, 0)
     for frame in frames:
         _check(frame)
-        if frame.shape != frames[0].shape:
-            raise ImageError(f"the clip has frames of {frames[0].shape} and {frame.shape}; allowed: one size")
-    height, width = frames[0].shape[:2]
+        if not resized:
+            first = frame.shape[:2]
+            total = count if count is not None else len(frames)  # type: ignore[arg-type]  # as it says
+            size = fit(*first, config=config, frames=total, max_image_tokens=max_image_tokens)
+        if frame.shape[:2] != first:
+            raise ImageError(f"the clip has frames of {first} and {frame.shape[:2]}; allowed: one size")
+        resized.append(resize(frame, *size))
+    if not resized:
+        raise ImageError("the clip has no frames; at least one is needed")
     temporal = config.temporal_patch_size
-    size = fit(height, width, config=config, frames=len(frames), max_image_tokens=max_image_tokens)
-    resized = [resize(frame, *size) for frame in frames]
-    resized += resized[-1:] * (-len(frames) % temporal)
+    resized += resized[-1:] * (-len(resized) % temporal)
+    starts = range(0, len(resized), temporal)
+    return tuple(_group(resized[start : start + temporal], first, config) for start in starts)
+
+
+def _group(frames: Sequence[Pixels], size: tuple[int, int], config: PreprocessorConfig) -> Patches:
+    """The frames of one temporal patch, already as small as the model sees them."""
+    (height, width), seen = size, frames[0].shape[:2]
     return Patches(
-        source=partial(_rows, resized, config, temporal=temporal),
-        grid=Grid(len(resized) // temporal, size[0] // config.patch_size, size[1] // config.patch_size),
-        digest=digest(frames, config, size=size),
+        source=partial(_rows, frames, config, temporal=len(frames)),
+        grid=Grid(1, seen[0] // config.patch_size, seen[1] // config.patch_size),
+        digest=digest(frames, config, size=seen),
         size=(width, height),
-        pixels=resized[0],
+        pixels=frames[0],
     )
 
 

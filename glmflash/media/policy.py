@@ -1,11 +1,13 @@
 """Limits on pictures → one frozen value that every reader is handed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from glmflash.errors import ParameterError
+from glmflash.media.clip_policy import ClipPolicy
 from glmflash.media.fetch.policy import UrlPolicy
 
-__all__ = ["InputPolicy"]
+__all__ = ["InputPolicy", "Limits"]
 
 _SUPPORTED = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
@@ -24,6 +26,7 @@ class InputPolicy:
         formats: Formats that may be decoded, judged by content and never by a file's name.
             TIFF can be added; it is off by default because its parser is the largest.
         urls: Where pictures may be fetched from; None, and nothing is.
+        clips: The same for clips.
 
     Raises:
         ParameterError: If a limit is not a positive whole number, or a format is not supported.
@@ -37,6 +40,7 @@ class InputPolicy:
     max_pixels: int = 33_500_000
     formats: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
     urls: UrlPolicy | None = None
+    clips: ClipPolicy = field(default_factory=ClipPolicy)
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_pixels"):
@@ -50,6 +54,12 @@ class InputPolicy:
         urls: object = self.urls
         if not isinstance(urls, UrlPolicy | None):
             raise ParameterError("urls", f"is a {type(urls).__name__}; allowed: a UrlPolicy or None")
+        if not isinstance(self.clips, ClipPolicy):
+            raise ParameterError("clips", f"is a {type(self.clips).__name__}; allowed: a ClipPolicy")
+
+
+#: What one picture, or one frame, may be.
+Limits: TypeAlias = InputPolicy | ClipPolicy
 
 
 def _are_formats(value: object) -> bool:

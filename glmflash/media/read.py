@@ -13,10 +13,10 @@ from PIL import Image, ImageFile
 from glmflash.errors import FetchError, ImageError, ParameterError
 from glmflash.media.arrays import Pixels, Tensor, check_size, levels, read_array
 from glmflash.media.orientation import orientation
-from glmflash.media.policy import InputPolicy
+from glmflash.media.policy import InputPolicy, Limits
 from glmflash.media.sources import DataUrl, Url, name_of, read_bytes
 
-__all__ = ["is_picture", "read"]
+__all__ = ["explained", "is_picture", "opened", "read", "upright_rgb"]
 
 _MAGIC = (
     ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
@@ -93,7 +93,7 @@ def read(
     except ImageError as error:
         problem = str(error)
     except Exception as error:  # noqa: BLE001 - Pillow raises nearly every kind, a caller's file any
-        problem = _explain(error)
+        problem = explained(error)
     # Raised outside the handlers: the cause's text can hold addresses, and its frames the caller's object.
     raise ImageError(f"{name_of(source)}: {problem}")
 
@@ -114,11 +114,11 @@ def is_picture(value: object) -> bool:
 
 def _read(source: object, policy: InputPolicy, give_up: Callable[[], bool] | None) -> Pixels:
     if isinstance(source, Image.Image):
-        return _pixels(source, policy)
+        return upright_rgb(source, policy)
     data = read_bytes(source, policy=policy, give_up=give_up)
     if data is not None:
-        with _open(data, policy) as image:
-            return _pixels(image, policy)
+        with opened(data, policy) as image:
+            return upright_rgb(image, policy)
     samples = read_array(source, policy=policy)
     if samples is None:
         raise ImageError(
@@ -126,11 +126,16 @@ def _read(source: object, policy: InputPolicy, give_up: Callable[[], bool] | Non
             "tensor, glmflash.DataUrl, glmflash.Url"
         )
     if samples.shape[2] == 4:
-        return _pixels(Image.fromarray(samples), policy)
+        return upright_rgb(Image.fromarray(samples), policy)
     return samples if samples.shape[2] == 3 else _grey(samples[:, :, 0])
 
 
-def _open(data: bytes, policy: InputPolicy) -> Image.Image:
+def opened(data: bytes, policy: Limits) -> Image.Image:
+    """An encoded picture of an allowed format, by its header; nothing is decoded yet.
+
+    Raises:
+        ImageError: If it is of no allowed format.
+    """
     allowed = ", ".join(policy.formats)
     if not data:
         raise ImageError(f"is empty; allowed: {allowed}")
@@ -143,7 +148,15 @@ def _open(data: bytes, policy: InputPolicy) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=(found,))
 
 
-def _pixels(image: Image.Image, policy: InputPolicy) -> Pixels:
+def upright_rgb(image: Image.Image, policy: Limits) -> Pixels:
+    """The frame that a PIL image stands at, as a person would see it.
+
+    Shapes:
+        -> (H, W, 3) uint8
+
+    Raises:
+        ImageError: If it is too large, or has samples that are none.
+    """
     check_size(*image.size, policy=policy)  # from the header: nothing is decoded yet
     turn = _UPRIGHT.get(orientation(image.info))
     key = _transparent_colour(image)
@@ -202,7 +215,7 @@ def _grey(samples: Pixels) -> Pixels:
     return np.repeat(samples[:, :, None], 3, axis=2)  # (H, W, 3)
 
 
-def _explain(error: Exception) -> str:
+def explained(error: Exception) -> str:
     """Say what a library's exception means, in our words: its own may hold addresses or payload."""
     kind = type(error).__name__
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):

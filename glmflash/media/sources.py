@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from glmflash.errors import FetchError, ImageError, ParameterError
 from glmflash.media.fetch.client import fetch
-from glmflash.media.policy import InputPolicy
+from glmflash.media.policy import InputPolicy, Limits
 
 __all__ = ["BinaryFile", "DataUrl", "Url", "from_url", "name_of", "read_bytes"]
 
@@ -77,9 +77,7 @@ def from_url(url: str) -> DataUrl | Url:
     return DataUrl(url) if url[:5].lower() == "data:" else Url(url)
 
 
-def read_bytes(
-    source: object, *, policy: InputPolicy, give_up: Callable[[], bool] | None = None
-) -> bytes | None:
+def read_bytes(source: object, *, policy: Limits, give_up: Callable[[], bool] | None = None) -> bytes | None:
     """Fetch the bytes of an encoded picture; None if `source` is of no kind that holds encoded bytes.
 
     Args:
@@ -93,7 +91,7 @@ def read_bytes(
         FetchError: If `source` is a `Url`, and may not or cannot be fetched.
     """
     if isinstance(source, Url):
-        if policy.urls is None:
+        if not isinstance(policy, InputPolicy) or policy.urls is None:
             raise FetchError(_no_fetch(source.url))
         return fetch(source.url, policy.urls, max_bytes=policy.max_bytes, give_up=give_up)
     if isinstance(source, DataUrl):
@@ -137,12 +135,14 @@ def _no_fetch(url: str) -> str:
     return "not a URL: 'image_url' takes data: URLs only here; give a local path under 'image'"
 
 
-def _check_size(size: int, policy: InputPolicy) -> None:
+def _check_size(size: int, policy: Limits) -> None:
     if size > policy.max_bytes:
-        raise ImageError(f"has more than {policy.max_bytes} bytes, which is InputPolicy.max_bytes")
+        raise ImageError(
+            f"has more than {policy.max_bytes} bytes, which is {type(policy).__name__}.max_bytes"
+        )
 
 
-def _path(path: str | os.PathLike[str], policy: InputPolicy) -> bytes:
+def _path(path: str | os.PathLike[str], policy: Limits) -> bytes:
     # Without O_NONBLOCK, opening a FIFO would wait for its writer. The open file is judged, not the
     # name, so that nothing can be swapped in between.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -169,7 +169,7 @@ def _hint(path: str | os.PathLike[str]) -> str:
     return ". A string is always a path" if isinstance(path, str) else ""
 
 
-def _file(file: BinaryFile, policy: InputPolicy) -> bytes:
+def _file(file: BinaryFile, policy: Limits) -> bytes:
     # Judged by trying: many file-like objects have no `seekable`, or one that does not tell the truth.
     try:
         position = file.seek(0, io.SEEK_CUR)  # type: ignore[attr-defined]  # optional, hence the try
@@ -184,7 +184,7 @@ def _file(file: BinaryFile, policy: InputPolicy) -> bytes:
         file.seek(position)  # type: ignore[attr-defined]  # the same
 
 
-def _drain(file: BinaryFile, policy: InputPolicy) -> bytes:
+def _drain(file: BinaryFile, policy: Limits) -> bytes:
     pieces, size = [], 0
     while piece := file.read(min(_CHUNK, policy.max_bytes + 1 - size)):
         if not isinstance(piece, bytes | bytearray | memoryview):
@@ -195,7 +195,7 @@ def _drain(file: BinaryFile, policy: InputPolicy) -> bytes:
     return b"".join(pieces)
 
 
-def _data_url(url: str, policy: InputPolicy) -> bytes:
+def _data_url(url: str, policy: Limits) -> bytes:
     header, comma, payload = url.partition(",")
     if not comma or header[:5].lower() != "data:" or not header.lower().endswith(";base64"):
         raise ImageError("does not begin with 'data:image/...;base64,'")

@@ -29,7 +29,7 @@ def chat(messages: object, *, urls: bool = False) -> list[dict[str, object]]:
 
     Args:
         messages: A list of objects with `role` and `content`. Content is a string, or a list of parts
-            "text" and "image_url"; pictures may stand wherever the template has a place for them.
+            "text", "image_url" and "video_url"; the last two wherever the template has a place for them.
         urls: Whether a picture may be an address on the network; the pipeline's policy says which.
 
     Raises:
@@ -121,7 +121,10 @@ def _part(part: object, where: str, urls: bool) -> dict[str, object]:
         case "image_url":
             _check_keys(part, ("type", "image_url"), where)
             return {"type": "image", "image": _image_url(part.get("image_url"), f"{where}.image_url", urls)}
-    return _refuse(f"{where}.type", kind_of(part.get("type")), "text, image_url")
+        case "video_url":
+            _check_keys(part, ("type", "video_url"), where)
+            return {"type": "video", "video": _image_url(part.get("video_url"), f"{where}.video_url", urls)}
+    return _refuse(f"{where}.type", kind_of(part.get("type")), "text, image_url, video_url")
 
 
 def _image_url(value: object, where: str, urls: bool) -> DataUrl | Url:

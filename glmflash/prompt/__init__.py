@@ -9,7 +9,7 @@ In the order of the data:
     build       segments and picture sizes → a `Prompt`
 """
 
-from glmflash.prompt.build import Key, Prompt
+from glmflash.prompt.build import ClipLayout, Key, Prompt
 from glmflash.prompt.messages import Image, ImageUrl, Message, Part, Text, ToolCall, Video, parse
 from glmflash.prompt.template import Control, Segment, TemplateStyle, join, render, segments
 from glmflash.prompt.tokenizer import Tokenizer
@@ -18,6 +18,7 @@ from glmflash.prompt.tokenizer import Tokenizer
 __all__ = [
     "parse", "Message", "Part", "Text", "Image", "Video", "ToolCall", "ImageUrl", "segments", "render",
     "join", "Control", "Segment", "TemplateStyle", "Tokenizer", "Prompt", "Key",
+    "ClipLayout",
 ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Segments and picture sizes → a prompt: ids, what the KV cache compares, positions, where pictures stand."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from glmflash.prompt.template import Control, Segment, join
 from glmflash.prompt.tokenizer import Tokenizer
 from glmflash.shapes import Grid, ImageSpan
 
-__all__ = ["Key", "Prompt", "build"]
+__all__ = ["ClipLayout", "Key", "Prompt", "build"]
 
 Key = int | tuple[str, int] | tuple[str, str, int]
 
@@ -51,11 +51,24 @@ class Prompt:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True)
+class ClipLayout:
+    """What a prompt shows of a clip.
+
+    Args:
+        groups: Size in patches and digest of each group of frames; each stands there like a picture.
+        stamps: The text behind each of them, which says when it is.
+    """
+
+    groups: tuple[tuple[Grid, str], ...]
+    stamps: tuple[str, ...]
+
+
 def build(
     segments: Iterable[Segment],
     *,
     tokenizer: Tokenizer,
-    images: Sequence[tuple[Grid, str]],
+    images: Sequence[tuple[Grid, str] | ClipLayout],
     image_token_id: int,
     merge_size: int,
     answer_prefix: str = "",
@@ -66,50 +79,63 @@ def build(
     Args:
         segments: What `template.segments` returns.
         tokenizer: The checkpoint's.
-        images: Size in patches and digest of each picture; `Image(i)` is number i. The digest names
-            pixels, preprocessing and size, as `media.pixels.digest` does.
+        images: Size in patches and digest of each picture, or the layout of a clip: `Image(i)` or `Video(i)`
+            is number i. The digest names pixels, preprocessing and size; see `media.pixels.digest`.
         image_token_id: The placeholder's id.
         merge_size: Side of the square of patches that becomes one token.
         answer_prefix: Text that the answer begins with; it continues the last segment.
         cache_salt: Prompts of different salts never share cached KV.
 
     Raises:
-        MessageError: If pictures and places for them differ in number, or a clip stands in the chat.
+        MessageError: If pictures and clips, and places for them, differ in number or kind.
         ContextLengthError: If the text alone is longer than any context.
         ParameterError: If `answer_prefix` or `cache_salt` is not a string.
         ConfigError: If the tokenizer lacks a control token of the template.
     """
     _check_strings(answer_prefix=answer_prefix, cache_salt="" if cache_salt is None else cache_salt)
     walk = join([*segments, Text(answer_prefix)])
-    _check_walk(walk, len(images))
+    _check_walk(walk, images)
+    pieces = list(_pieces(walk, images))
     ids: list[int] = []
     keys: list[Key] = []
     spans: list[ImageSpan] = []
-    for segment in walk:
-        if isinstance(segment, Image):
-            grid, digest = images[segment.index]
-            span = ImageSpan(len(ids), grid.num_tokens(merge_size), digest)
+    for piece in pieces:
+        if isinstance(piece, tuple):
+            span = ImageSpan(len(ids), piece[0].num_tokens(merge_size), piece[1])
             ids += [image_token_id] * span.length
-            keys += [(digest, i) for i in range(span.length)]
+            keys += [(span.digest, i) for i in range(span.length)]
             spans.append(span)
         else:
-            ids += _encode(segment, tokenizer)
+            ids += _encode(piece, tokenizer)
             keys += ids[len(keys) :]
     if cache_salt is not None and ids:
         keys[0] = ("salt", cache_salt, ids[0])
-    grids = [grid for grid, _ in images]  # in order of appearance, as checked
+    grids = [piece[0] for piece in pieces if isinstance(piece, tuple)]
     place, delta = positions(len(ids), spans, grids, merge_size=merge_size)
     place.setflags(write=False)
     return Prompt(tuple(ids), tuple(keys), place, delta, tuple(spans))
 
 
-def _encode(segment: Control | Text | Video, tokenizer: Tokenizer) -> list[int]:
-    match segment:
-        case Control(token):
-            return [tokenizer.control(token)]
-        case Text(text):
-            return tokenizer.encode(text)
-    raise MessageError("the chat holds a video, which cannot be read yet; give its frames as pictures")
+def _encode(piece: Control | Text, tokenizer: Tokenizer) -> list[int]:
+    if isinstance(piece, Control):
+        return [tokenizer.control(piece.token)]
+    return tokenizer.encode(piece.text)
+
+
+def _pieces(
+    walk: Iterable[Segment], images: Sequence[tuple[Grid, str] | ClipLayout]
+) -> Iterator[Control | Text | tuple[Grid, str]]:
+    """Every place for a picture as what is shown there; a clip as its groups, each with its time behind."""
+    for segment in walk:
+        if isinstance(segment, Control | Text):
+            yield segment
+            continue
+        shown = images[segment.index]
+        if isinstance(shown, tuple):
+            yield shown
+            continue
+        for group, stamp in zip(shown.groups, shown.stamps, strict=True):
+            yield from (Control("<|begin_of_image|>"), group, Control("<|end_of_image|>"), Text(stamp))
 
 
 def _check_strings(**values: object) -> None:
@@ -118,13 +144,16 @@ def _check_strings(**values: object) -> None:
             raise ParameterError(name, f"is a {type(value).__name__}; allowed: a string")
 
 
-def _check_walk(walk: Sequence[Segment], images: int) -> None:
-    wanted = [segment.index for segment in walk if isinstance(segment, Image)]
-    if wanted != list(range(images)):
+def _check_walk(walk: Sequence[Segment], images: Sequence[tuple[Grid, str] | ClipLayout]) -> None:
+    wanted = [segment for segment in walk if isinstance(segment, Image | Video)]
+    if [segment.index for segment in wanted] != list(range(len(images))):
         raise MessageError(
-            f"the messages have places for {len(wanted)} pictures, but {images} are given;"
+            f"the messages have places for {len(wanted)} pictures, but {len(images)} are given;"
             " give each once, in order of appearance"
         )
+    for segment, shown in zip(wanted, images, strict=True):
+        if isinstance(segment, Video) != isinstance(shown, ClipLayout):
+            raise MessageError("a picture is given in the place of a clip, or the other way round")
     chars = sum(len(segment.text) for segment in walk if isinstance(segment, Text))
     if chars > _MAX_CHARS:
         raise ContextLengthError(

@@ -6,7 +6,7 @@ Everything a caller can get wrong about a chat is found here, before any text is
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from glmflash.errors import MessageError
 
@@ -41,14 +41,14 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The picture with this number, counted over the whole chat."""
+    """The picture with this number; pictures and clips are counted together, over the whole chat."""
 
     index: int
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """The clip with this number, counted over the whole chat."""
+    """The clip with this number; pictures and clips are counted together, over the whole chat."""
 
     index: int
 
@@ -58,7 +58,7 @@ Part = Text | Image | Video
 
 @dataclass(frozen=True, slots=True)
 class ImageUrl:
-    """A picture that a message names by URL; whoever reads pictures decides whether it may be fetched."""
+    """A picture or clip that a message names by URL; whoever reads them decides whether it may be fetched."""
 
     url: str
 
@@ -94,13 +94,15 @@ def parse(messages: Sequence[Mapping[str, object]]) -> tuple[tuple[Message, ...]
     """Check a chat and take it apart.
 
     A part is `{"type": "text", "text": ...}`, `{"type": "image", "image": source}`, or the OpenAI form
-    `{"type": "image_url", "image_url": {"url": ...}}`, whose URL comes out as an `ImageUrl`.
+    `{"type": "image_url", "image_url": {"url": ...}}`, whose URL comes out as an `ImageUrl`; clips likewise,
+    with "video" for "image".
 
     Args:
         messages: The chat. `content` is a string or a list of parts; an assistant's may be absent.
 
     Returns:
-        The messages, and the sources of their pictures in order of appearance: `Image(i)` is source i.
+        The messages, and the sources of their pictures and clips in order of appearance: `Image(i)`, or
+        `Video(i)`, is source i.
 
     Raises:
         MessageError: If a role, part, tool call or type is not one of those allowed.
@@ -115,18 +117,22 @@ def parse(messages: Sequence[Mapping[str, object]]) -> tuple[tuple[Message, ...]
         raise MessageError(f"messages is {kind_of(messages)}; give a list of messages")
     if not messages:
         raise MessageError("messages is empty; give at least one, such as {'role': 'user', 'content': '...'}")
-    sources = _Sources([], [])
+    sources = list[object]()
     chat = tuple(_message(message, f"messages[{i}]", sources) for i, message in enumerate(messages))
-    return chat, tuple(sources.pictures)
+    return chat, tuple(sources)
 
 
-def question(text: str, *, images: object = None, system: str | None = None) -> list[dict[str, object]]:
-    """Write one question about any number of pictures as chat messages, the pictures first.
+def question(
+    text: str, *, images: object = None, videos: object = None, system: str | None = None
+) -> list[dict[str, object]]:
+    """Write one question about any number of pictures and clips as chat messages: pictures, clips, question.
 
     Args:
         text: The question.
         images: None, one picture, or a list, tuple or other sequence of pictures, each of any kind that
             `media.read` takes. The bytes of one, and its path, are one.
+        videos: None, one clip, or a list or tuple of clips, each a `Clip` or what makes one; so the frames of
+            one clip are a `Clip`, and not a list.
         system: A system message to begin with.
 
     Raises:
@@ -139,18 +145,22 @@ def question(text: str, *, images: object = None, system: str | None = None) -> 
     for name, value in (("the question", text), ("system", "" if system is None else system)):
         if not isinstance(value, str):
             raise MessageError(f"{name} is a {type(value).__name__}; allowed: a string")
-    pictures = [] if images is None else _several(images)
-    if any(picture is None for picture in pictures):
-        raise MessageError("images holds a None; allowed: pictures only, or images=None for no picture")
-    content: list[dict[str, object]] = [{"type": "image", "image": picture} for picture in pictures]
+    content: list[dict[str, object]] = [{"type": "image", "image": one} for one in _several("images", images)]
+    content += [{"type": "video", "video": one} for one in _several("videos", videos)]
     content.append({"type": "text", "text": text})
     opening: list[dict[str, object]] = [] if system is None else [{"role": "system", "content": system}]
     return [*opening, {"role": "user", "content": content}]
 
 
-def _several(images: object) -> list[object]:
-    encoded = isinstance(images, (str, bytes, bytearray, memoryview))  # sequences too, but one picture each
-    return list(images) if isinstance(images, Sequence) and not encoded else [images]
+def _several(name: str, given: object) -> list[object]:
+    encoded = isinstance(given, (str, bytes, bytearray, memoryview))  # sequences too, but one picture each
+    several = list(given) if isinstance(given, Sequence) and not encoded else [given]
+    if given is None:
+        return []
+    if any(one is None for one in several):
+        what = "pictures" if name == "images" else "clips"
+        raise MessageError(f"{name} holds a None; allowed: {what} only, or {name}=None for none")
+    return several
 
 
 def to_json(value: object, where: str) -> str:
@@ -165,14 +175,7 @@ def to_json(value: object, where: str) -> str:
         raise MessageError(f"{where} cannot be written as JSON ({type(error).__name__})") from None
 
 
-class _Sources(NamedTuple):
-    """What the parts read so far refer to; `_part` appends."""
-
-    pictures: list[object]
-    clips: list[object]
-
-
-def _message(message: object, where: str, sources: _Sources) -> Message:
+def _message(message: object, where: str, sources: list[object]) -> Message:
     if not isinstance(message, Mapping):
         raise MessageError(f"{where} is {kind_of(message)}; allowed: an object with role and content")
     role = message.get("role")
@@ -193,7 +196,7 @@ def _message(message: object, where: str, sources: _Sources) -> Message:
     )
 
 
-def _parts(content: object, role: str, where: str, sources: _Sources) -> tuple[Part, ...]:
+def _parts(content: object, role: str, where: str, sources: list[object]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(content),)
     if not isinstance(content, Sequence) or isinstance(content, (bytes, bytearray, memoryview)):
@@ -204,7 +207,7 @@ def _parts(content: object, role: str, where: str, sources: _Sources) -> tuple[P
     return parts
 
 
-def _part(part: object, where: str, sources: _Sources) -> Part:
+def _part(part: object, where: str, sources: list[object]) -> Part:
     if not isinstance(part, Mapping):
         raise MessageError(f"{where} is {kind_of(part)}; allowed: an object such as {{'type': 'text', ...}}")
     kind = part.get("type")
@@ -214,26 +217,26 @@ def _part(part: object, where: str, sources: _Sources) -> Part:
         case "text":
             text = part.get("text")
             return Text(text) if isinstance(text, str) else _refuse(where, "text", text, "a string")
-        case "image" | "image_url":
-            sources.pictures.append(_picture(part, where))
-            return Image(len(sources.pictures) - 1)
-        case "video" | "video_url":
-            sources.clips.append(part.get(kind))
-            return Video(len(sources.clips) - 1)
+        case "image" | "image_url" | "video" | "video_url":
+            medium = str(kind).removesuffix("_url")
+            sources.append(_source(part, medium, where))
+            index = len(sources) - 1
+            return Image(index) if medium == "image" else Video(index)
     return _refuse(where, "type", kind, ", ".join(_KINDS))
 
 
-def _picture(part: Mapping[str, object], where: str) -> object:
-    """The source of a picture: any object under `image`, or a URL under `image_url` or `url`."""
-    source = part.get("image")
+def _source(part: Mapping[str, object], medium: str, where: str) -> object:
+    """What a picture or clip is: any object under `image` or `video`, or a URL under `image_url` or `url`."""
+    source = part.get(medium)
     if source is not None:
         return source
-    key = "image_url" if "image_url" in part else "url"
+    key = f"{medium}_url" if f"{medium}_url" in part else "url"
     url = part.get(key)
     if isinstance(url, Mapping):
         url = url.get("url")
     if not isinstance(url, str):
-        _refuse(where, key, url, "a string, or an object with a url; or give the picture under 'image'")
+        what = "picture" if medium == "image" else "clip"
+        _refuse(where, key, url, f"a string, or an object with a url; or give the {what} under {medium!r}")
     return ImageUrl(url)
 
 

@@ -57,6 +57,7 @@ class Session:
         text: str | Sequence[Mapping[str, object]],
         *,
         images: object = None,
+        videos: object = None,
         **options: Unpack[Options],
     ) -> Result:
         """Say something, and get the answer.
@@ -64,6 +65,7 @@ class Session:
         Args:
             text: What to say; or messages, such as results of tools: `{"role": "tool", "content": ...}`.
             images: One picture or a list of them, as for a call of the pipeline; not beside messages.
+            videos: Clips, likewise.
             options: As for a call; here they override the session's own. `max_image_tokens` is for the
                 pictures of this question.
 
@@ -73,7 +75,7 @@ class Session:
         """
         options = {**self._options, **options}
         with self._history.ask() as asked:
-            messages = self._pose(asked, text, images, options)
+            messages = self._pose(asked, text, images, videos, options)
             result = self._chat(messages, **options)
             asked.keep(result)
             return result
@@ -83,6 +85,7 @@ class Session:
         text: str | Sequence[Mapping[str, object]],
         *,
         images: object = None,
+        videos: object = None,
         **options: Unpack[Options],
     ) -> SessionStream:
         """Say something, and get the answer piece by piece; otherwise as `ask`.
@@ -92,7 +95,7 @@ class Session:
         """
         options = {**self._options, **options}
         with self._history.ask() as asked:
-            messages = self._pose(asked, text, images, options)
+            messages = self._pose(asked, text, images, videos, options)
             return SessionStream(self._stream(messages, **options), asked)
 
     def fork(self) -> "Session":
@@ -146,12 +149,17 @@ class Session:
         return to_html(self._history.opening, list(self._history.turns))
 
     def _pose(
-        self, asked: Asked, text: str | Sequence[Mapping[str, object]], images: object, options: Options
+        self,
+        asked: Asked,
+        text: str | Sequence[Mapping[str, object]],
+        images: object,
+        videos: object,
+        options: Options,
     ) -> list[dict[str, object]]:
         """The conversation with the question behind it, its pictures read."""
         salt, most = options.get("cache_salt"), options.pop("max_image_tokens", None)  # not for earlier ones
-        if isinstance(text, str) or images is not None:
-            text = question(text, images=images)  # type: ignore[arg-type]  # it checks
+        if isinstance(text, str) or images is not None or videos is not None:
+            text = question(text, images=images, videos=videos)  # type: ignore[arg-type]  # it checks
         asked.question = read(
             text, lambda picture: self._encode(picture, max_image_tokens=most, cache_salt=salt)
         )

@@ -5,13 +5,14 @@ from html import escape
 
 from glmflash.engine.encoded import EncodedImage
 from glmflash.markup import block, box, image, note
-from glmflash.media.patches import Patches
+from glmflash.media.patches import ClipPatches, Patches
 from glmflash.media.pixels import thumbnail
 from glmflash.session.history import Turn
 
 __all__ = ["to_html"]
 
 _SIDE = 160  # most pixels of a thumbnail on the page
+_FRAMES = 6  # most of them for a clip
 _COLOURS = {"user": "#1b73e8", "assistant": "#137333"}
 
 
@@ -48,14 +49,22 @@ def _call(function: Mapping[str, object]) -> str:
 def _piece(piece: object) -> str:
     if not isinstance(piece, Mapping):
         return block(str(piece))
-    picture = piece.get("image")
-    if isinstance(picture, Patches) and picture.pixels is not None:
-        small = thumbnail(picture.pixels, 2 * _SIDE)
-        shown = image(small, width=max(1, small.width // 2), alt="picture")
-        return f"<div style='margin: 2px 0'>{shown}</div>"
+    picture, film = piece.get("image"), piece.get("video")
+    if isinstance(picture, Patches):
+        return _shown([picture], _SIDE, "picture")
+    if isinstance(film, ClipPatches):
+        step = max(1, len(film.groups) // _FRAMES)
+        return _shown(film.groups[::step][:_FRAMES], _SIDE // 2, "frame of a clip")
     if isinstance(picture, EncodedImage):
         return picture._repr_html_()
     return block(str(piece.get("text", "[picture]")))
+
+
+def _shown(pictures: Iterable[Patches], side: int, alt: str) -> str:
+    """Thumbnails in a row, twice as fine as they are large."""
+    small = [thumbnail(one.pixels, 2 * side) for one in pictures if one.pixels is not None]
+    row = "".join(image(one, width=max(1, one.width // 2), alt=alt) for one in small)
+    return f"<div style='margin: 2px 0'>{row}</div>"
 
 
 def _row(role: str, inside: str) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from glmflash.engine.clips import as_clip
 from glmflash.output.result import Result
-from glmflash.prompt.messages import Image, parse
+from glmflash.prompt.messages import Image, Text, Video, parse
 
 __all__ = ["answer", "copied", "read"]
 
@@ -16,11 +17,11 @@ def __dir__() -> list[str]:
 def read(
     messages: Sequence[Mapping[str, object]], encode: Callable[[object], object]
 ) -> list[dict[str, object]]:
-    """A copy of messages in which every picture has been read.
+    """A copy of messages in which every picture and clip has been read.
 
     Args:
         messages: What a caller gave.
-        encode: Takes the source of a picture, returns what is to stand for it.
+        encode: Takes the source of a picture, or a clip, and returns what is to stand for it.
 
     Raises:
         MessageError: If the messages are malformed.
@@ -35,10 +36,16 @@ def read(
         content = copy.get("content")
         if isinstance(content, list):
             copy["content"] = [
-                {"type": "image", "image": encode(pictures[part.index])} if isinstance(part, Image) else given
+                given if isinstance(part, Text) else _seen(part, pictures[part.index], encode)
                 for given, part in zip(content, message.parts, strict=True)
             ]
     return copies
+
+
+def _seen(part: Image | Video, source: object, encode: Callable[[object], object]) -> dict[str, object]:
+    if isinstance(part, Video):
+        return {"type": "video", "video": encode(as_clip(source))}
+    return {"type": "image", "image": encode(source)}
 
 
 def answer(result: Result, number: int) -> dict[str, object]:

@@ -2,7 +2,13 @@
 
 from glmflash.weights.hub import resolve
 from glmflash.weights.layout import expected_tensors
-from glmflash.weights.load import load_config, load_generation, load_model, load_preprocessor
+from glmflash.weights.load import (
+    load_config,
+    load_generation,
+    load_model,
+    load_preprocessor,
+    load_video_preprocessor,
+)
 from glmflash.weights.save import save_pretrained, write_checkpoint
 
 __all__ = [
@@ -11,6 +17,7 @@ __all__ = [
     "load_generation",
     "load_model",
     "load_preprocessor",
+    "load_video_preprocessor",
     "resolve",
     "save_pretrained",
     "write_checkpoint",

@@ -10,7 +10,7 @@ from torch import nn
 from glmflash.config import GenerationConfig, ModelConfig, PreprocessorConfig, VisionConfig
 from glmflash.confined import tidy
 from glmflash.errors import CheckpointError, ConfigError, ParameterError
-from glmflash.fields import read_json
+from glmflash.fields import Fields, read_json
 from glmflash.model import Glm4v
 from glmflash.progress import LOADING, QUANTISING, Progress, reporter
 from glmflash.quant import QuantizationConfig
@@ -21,7 +21,7 @@ from glmflash.weights.read import How, read_into
 from glmflash.weights.rescale import rescale_
 from glmflash.weights.source import find
 
-__all__ = ["load_config", "load_generation", "load_model", "load_preprocessor"]
+__all__ = ["load_config", "load_generation", "load_model", "load_preprocessor", "load_video_preprocessor"]
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _MOST_LINES = 1000  # of an error: more than all tensors of any published relative
@@ -105,7 +105,37 @@ def load_preprocessor(folder: Path, *, vision: VisionConfig | None = None) -> Pr
         if not isinstance(nested, Mapping):
             raise ConfigError(f"{path}: image_processor is missing; expected an object")
         data = dict(nested)
-    config = PreprocessorConfig.from_dict(data, file=str(path))
+    return _checked(PreprocessorConfig.from_dict(data, file=str(path)), vision, path)
+
+
+def load_video_preprocessor(folder: Path, *, vision: VisionConfig | None = None) -> PreprocessorConfig:
+    """Read how clips are preprocessed: video_preprocessor_config.json, or part of processor_config.json.
+
+    A checkpoint that has neither treats all frames of a clip together as one picture, as the reference does.
+
+    Args:
+        folder: The checkpoint.
+        vision: As for pictures.
+    """
+    path, nested = folder / "processor_config.json", None
+    if path.is_file():
+        nested = read_json(path).get("video_processor")
+    if not isinstance(nested, Mapping):
+        path = folder / "video_preprocessor_config.json"
+        if not path.is_file():
+            return load_preprocessor(folder, vision=vision)
+        nested = read_json(path)
+    named = {"image_processor_type": nested.get("video_processor_type"), **nested}
+    config = PreprocessorConfig.from_dict(named, file=str(path))
+    fields = Fields(nested, str(path))
+    fields.expect("do_sample_frames", True)
+    if config.family == "Glm4v":  # the other takes no notice of them
+        fields.expect("fps", 2)
+        fields.expect("max_duration", 300)
+    return _checked(config, vision, path)
+
+
+def _checked(config: PreprocessorConfig, vision: VisionConfig | None, path: Path) -> PreprocessorConfig:
     if vision is not None:
         given = (config.patch_size, config.temporal_patch_size, config.merge_size)
         wanted = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)

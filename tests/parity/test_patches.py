@@ -88,7 +88,7 @@ def test_clips(count):
     mean, std = (torch.tensor(value) for value in (FLASH.image_mean, FLASH.image_std))
     film = ((film - 255 * mean) / (255 * std)).permute(0, 3, 1, 2)  # in one step, as in the reference
     t, h, w = len(film) // 2, height // 14, width // 14
-    assert (ours.grid.t, ours.grid.h, ours.grid.w) == (t, h, w)
+    assert [(pair.grid.t, pair.grid.h, pair.grid.w) for pair in ours] == [(1, h, w)] * t
     split = film.reshape(t, 2, 3, h // 2, 2, 14, w // 2, 2, 14)
     rows = split.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 1176)
-    torch.testing.assert_close(ours.rows, rows, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(torch.cat([pair.rows for pair in ours]), rows, atol=1e-6, rtol=1e-6)
