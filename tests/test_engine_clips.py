@@ -12,6 +12,7 @@ import torch
 from films import animation, frames, video
 
 from glmflash import Clip, ClipPolicy, ImageError, InputPolicy, Pipeline, openai, prepare
+from glmflash.answers import AnswerCache
 from glmflash.engine.clips import read_clip
 from glmflash.engine.inputs import build_prompt, read_pictures
 from glmflash.engine.overflow import too_long
@@ -148,6 +149,16 @@ def test_when_it_is_shown_counts_too(open_pipe):
     later = pipe("What?", videos=clip(timestamps=[9, 9, 9, 9, 9, 9]), **OPTIONS)
     assert later.usage.cached < later.usage.prompt - 1
     assert pipe.stats().vision.misses == 3
+
+
+def test_an_answer_is_kept_for_this_clip_and_no_other(open_pipe):
+    pipe = open_pipe(answer_cache=AnswerCache())
+    first = pipe("What?", videos=clip(), **OPTIONS)
+    again = pipe("What?", videos=clip(), **OPTIONS)
+    assert (first.from_cache, again.from_cache) == (False, True)
+    assert again.token_ids == first.token_ids
+    others = [clip(1), clip(timestamps=[9] * 6), clip(0, 5, timestamps=[0, 1, 2, 3, 4])]
+    assert [pipe("What?", videos=one, **OPTIONS).from_cache for one in others] == [False] * 3
 
 
 def test_a_batch_is_what_each_is_alone(open_pipe):

@@ -79,10 +79,8 @@ class Engine:
         check_vocabulary(model.config, tokenizer)
         check_eos(self.eos, model.config.text.vocab_size)
         Sampling.from_generation(generation)
-        self.tokenizer = tokenizer
+        self.tokenizer, self.generation, self.settings = tokenizer, generation, settings
         self.preprocessor, self.video_preprocessor = preprocessor, video_preprocessor or preprocessor
-        self.generation = generation
-        self.settings = settings
         self.pins: dict[tuple[str | None, str], BlockTable] = {}
         self._delivery = Delivery(Accounts(), Observers(tuple(settings.observers)))
         runner = make_runner(model, settings, self._delivery, vocab_size=tokenizer.vocab_size)
@@ -91,10 +89,10 @@ class Engine:
         self._readers = desks()
         self._fingerprint: Callable[[], str] = cache(partial(fingerprint, model, model.config, preprocessor))
         self._prepare: Preparation | None = Preparation(
-            model=model, tokenizer=tokenizer, preprocessor=preprocessor, settings=settings, eos=self.eos,
-            video_preprocessor=self.video_preprocessor, capacity=runner.capacity, delivery=self._delivery,
-            fingerprint=self._fingerprint, inbox=self._inbox, guides=Guides(tokenizer, self.eos),
-            readers=self._readers[1],
+            model=model, tokenizer=tokenizer, preprocessor=preprocessor,
+            video_preprocessor=self.video_preprocessor, settings=settings, eos=self.eos,
+            capacity=runner.capacity, fingerprint=self._fingerprint, delivery=self._delivery,
+            inbox=self._inbox, guides=Guides(tokenizer, self.eos), readers=self._readers[1],
         )  # fmt: skip
         self._recall = self._prepare.recall
         self._numbers = itertools.count(1)

@@ -34,9 +34,8 @@ _VIDEOS = (
     ("WEBM", 0, b"\x1aE\xdf\xa3"),
     ("AVI", 8, b"AVI "),
 )
+_NO_FETCH = "clips are not fetched: fetch it yourself, and pass its bytes or its path"
 _STILLS = (b"ftypavi", b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1")  # AVIF and HEIC
-
-_NOT_FETCHED = "clips are not fetched: fetch it yourself, and pass its bytes or its path"
 
 
 def __dir__() -> list[str]:
@@ -139,7 +138,7 @@ def _one_error(clip: Clip) -> Iterator[None]:
 def _film(clip: Clip, policy: InputPolicy) -> Film:
     source = clip.source
     if isinstance(source, Url):
-        raise FetchError(_NOT_FETCHED)
+        raise FetchError(_NO_FETCH)
     frames = _frames_of(source)
     if frames is not None:
         return Film(_given(clip, len(frames)), partial(_read, frames, policy))
@@ -197,7 +196,7 @@ def _given(clip: Clip, count: int) -> Timeline:
 def _read(frames: Sequence[object], policy: InputPolicy, wanted: Sequence[int]) -> Iterator[Pixels]:
     for index in wanted:
         if isinstance(frames[index], Url):
-            raise FetchError(_NOT_FETCHED)
+            raise FetchError(_NO_FETCH)
         try:
             pixels = read(frames[index], policy=policy)
         except InputError as error:
