@@ -15,7 +15,7 @@ import torch
 from engine_world import Asked, World, ask, forget, noise, open_world, paused, question, start, to_request
 from PIL import Image
 
-from glmflash import CacheFullError, EngineDeadError
+from glmflash import CacheFullError, CapacityError, EngineDeadError
 from glmflash.config import GenerationConfig
 from glmflash.engine import preparation, runner, sampler
 from glmflash.engine.answer import Answer
@@ -174,7 +174,7 @@ def check(nano: World, asked: Asked, wanted, fuse: Fuse) -> bool:
         nano.check(asked.answer(), wanted)
         assert asked.future.result().logprobs == wanted.result.logprobs or wanted.result.logprobs
         return False
-    assert error is fuse.fault or (isinstance(error, CacheFullError) and isinstance(fuse.fault, MemoryError))
+    assert error is fuse.fault or (isinstance(error, CapacityError) and isinstance(fuse.fault, MemoryError))
     return True
 
 

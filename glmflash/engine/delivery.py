@@ -16,6 +16,7 @@ from glmflash.engine.events import (
     RequestQueued,
     RequestRefused,
 )
+from glmflash.engine.log import report
 from glmflash.engine.sequence import Sequence
 from glmflash.engine.stats import Accounts
 from glmflash.errors import GlmflashError, QueueFullError
@@ -140,7 +141,8 @@ class Delivery:
     def _settle(self, sequence: Sequence, settle: Callable[[Future[Any]], None] | None) -> None:
         """Tell whoever waits. That runs callbacks of theirs; whatever these raise is not our worry."""
         keep = sequence.keep
-        sequence.release()
+        with _logged("letting go of a request"):
+            sequence.release()
         with _logged("a callback of a finished request"):
             if sequence.future.set_running_or_notify_cancel() and settle is not None:
                 settle(sequence.future)
@@ -162,8 +164,8 @@ def _logged(what: str) -> Iterator[None]:
     """Whatever is raised inside is logged: the books may be wrong then, but whoever waits is told."""
     try:
         yield
-    except BaseException:
-        logger.exception("%s raised", what)
+    except BaseException:  # noqa: BLE001 - see above
+        report(logger, logging.ERROR, "%s raised", what)
 
 
 def _clear(error: BaseException) -> None:

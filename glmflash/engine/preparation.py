@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
 from glmflash.config import PreprocessorConfig
@@ -60,10 +59,7 @@ class Preparation:
         try:
             sequence.clock.reading = time.perf_counter()
             self.inbox.check()
-            if sequence.future.cancelled():
-                raise CancelledError
-            if (late := sequence.overdue(sequence.clock.reading)) is not None:
-                raise late
+            sequence.check()
             self._prepare(sequence)
             sequence.clock.prepared = time.perf_counter()
             self.inbox.put(sequence)
