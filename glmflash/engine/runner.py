@@ -257,12 +257,14 @@ def _memory(error: BaseException, store: BlockStore | None = None) -> BaseExcept
     said = str(error) if isinstance(error, RuntimeError) else ""
     if not (isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY)):
         return error
-    if store is not None:
-        return CacheFullError(
-            f"the KV cache could not grow beyond {store.num_blocks} blocks: the device has no memory left;"
-            " give the pipeline less kv_memory, or ask for less at a time"
-        )
-    return CapacityError(
+    problem = CapacityError(
         "the device has no memory left to compute this request; ask with fewer or smaller pictures"
         " (max_image_tokens), or give the pipeline less kv_memory or a smaller max_step_tokens"
     )
+    if store is not None:
+        problem = CacheFullError(
+            f"the KV cache could not grow beyond {store.num_blocks} blocks: the device has no memory left;"
+            " give the pipeline less kv_memory, or ask for less at a time"
+        )
+    problem.__cause__ = error  # so that its frames are cleared too, and the tensors in them freed
+    return problem
