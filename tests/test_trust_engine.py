@@ -423,7 +423,7 @@ def test_e4_memory_that_is_short_is_a_typed_error_and_nothing_is_kept(nano, neig
 @pytest.mark.soak
 @pytest.mark.parametrize("size", range(1, 17))
 def test_e5_batch_invariance_in_any_order(world, known, size):
-    """Every size of batch, drawn and ordered four times; greedy and seeded ones, with pictures and without."""
+    """Every size of batch, four times; greedy and seeded ones, with pictures and without."""
     for turn in range(4):
         drawn = Random(f"{size} {turn}").sample(known, size)
         questions, wanted = zip(*drawn, strict=True)
