@@ -1,4 +1,4 @@
-"""Threats E1 to E5 and D3, one by one: whoever fails, is cancelled or is in want, fails alone."""
+"""Threats E1 to E5, one by one: whoever fails, is cancelled or is in want, fails alone."""
 
 import asyncio
 import gc
