@@ -12,10 +12,22 @@ from random import Random
 
 import pytest
 import torch
-from engine_world import Asked, World, ask, forget, noise, open_world, paused, question, start, to_request
+from engine_world import (
+    BUSY,
+    Asked,
+    World,
+    ask,
+    forget,
+    noise,
+    open_world,
+    paused,
+    question,
+    start,
+    to_request,
+)
 from PIL import Image
 
-from glmflash import CacheFullError, EngineDeadError
+from glmflash import CacheFullError, CapacityError, EngineDeadError
 from glmflash.config import GenerationConfig
 from glmflash.engine import preparation, runner, sampler
 from glmflash.engine.answer import Answer
@@ -169,12 +181,12 @@ def blow(patch, owner, name: str, k: int) -> Fuse:
 
 def check(nano: World, asked: Asked, wanted, fuse: Fuse) -> bool:
     """Whether a request failed, with the fault; else it has its answer."""
-    error = asked.future.exception(timeout=5)
+    error = asked.future.exception(timeout=5 * BUSY)
     if error is None:
         nano.check(asked.answer(), wanted)
         assert asked.future.result().logprobs == wanted.result.logprobs or wanted.result.logprobs
         return False
-    assert error is fuse.fault or (isinstance(error, CacheFullError) and isinstance(fuse.fault, MemoryError))
+    assert error is fuse.fault or (isinstance(error, CapacityError) and isinstance(fuse.fault, MemoryError))
     return True
 
 
@@ -191,7 +203,7 @@ def test_the_kth_call_back_fails(engine, nano, three, what, caplog):
             future: Future = engine.submit(request, on_deltas=fuse if what == "on_deltas" else None)
             if what == "callback":
                 future.add_done_callback(fuse)
-        error = future.exception(timeout=5)
+        error = future.exception(timeout=5 * BUSY)
         assert error is (fuse.fault if what == "on_deltas" and fuse.blown else None)
         assert error or future.result().token_ids == wanted.ids
         for one, (_, right) in zip(others, three, strict=True):
@@ -212,8 +224,8 @@ def test_a_failed_call_on_the_engines_thread(engine):
         with paused(engine):
             raising, calling_back = engine.call(fail), engine.call(lambda *_: 1)
             calling_back.add_done_callback(fail)
-        assert type(raising.exception(timeout=5)) is fault
-        assert calling_back.result(timeout=5) == 1
+        assert type(raising.exception(timeout=5 * BUSY)) is fault
+        assert calling_back.result(timeout=5 * BUSY) == 1
     settled(engine)
 
 
@@ -251,7 +263,7 @@ def test_an_error_that_is_kept_keeps_no_tensors(engine):
 
     request = to_request(question("Hi"), GenerationConfig(), logits_processors=[lambda *_: fail(False)])
     future = engine.submit(request)
-    assert isinstance(future.exception(timeout=5), RuntimeError)
+    assert isinstance(future.exception(timeout=5 * BUSY), RuntimeError)
     settled(engine)
     gc.collect()
     assert [one() for one in kept] == [None, None]
@@ -267,7 +279,7 @@ def test_an_error_that_cannot_be_compared_fails_only_its_request(engine, nano, t
         raise OddError from OddError()
 
     request = to_request(question("Hi"), GenerationConfig(), logits_processors=[fail])
-    assert type(engine.submit(request).exception(timeout=5)) is OddError
+    assert type(engine.submit(request).exception(timeout=5 * BUSY)) is OddError
     nano.check(ask(engine, three[0][0]), three[0][1])
 
 
@@ -285,21 +297,21 @@ def test_if_the_worker_dies_everybody_hears_of_it(nano, three, monkeypatch, part
             stream = engine.start(to_request(question("Hi"), GenerationConfig()))
             reading = engine.submit(to_request(question("Hi", slow), GenerationConfig()))
             waiters.append(reading)
-            assert slow.here.wait(5)
+            assert slow.here.wait(5 * BUSY)
             owner = scheduler.pool if part.startswith("pool") else scheduler
             monkeypatch.setattr(owner, part.removeprefix("pool."), fail)
         began = time.monotonic()
         for future in waiters[:3]:
-            assert isinstance(future.exception(timeout=1), EngineDeadError)
+            assert isinstance(future.exception(timeout=BUSY), EngineDeadError)
         with pytest.raises(EngineDeadError, match="worker thread has died"):
             list(stream)
         slow.go.set()
-        assert isinstance(reading.exception(timeout=1), EngineDeadError)
+        assert isinstance(reading.exception(timeout=BUSY), EngineDeadError)
         with pytest.raises(EngineDeadError):
             ask(engine, three[0][0])
         with pytest.raises(EngineDeadError):
             engine.call(lambda *_: 1)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < BUSY
         assert "broken books" in caplog.text
         assert engine._inbox.held == 0
         engine.close()
@@ -316,7 +328,7 @@ def test_books_that_cannot_be_kept_leave_nobody_waiting(engine, nano, three, cap
         raise UncountableError("mine")
 
     request = to_request(question("Hi"), GenerationConfig(), logits_processors=[fail])
-    assert isinstance(engine.submit(request).exception(timeout=5), UncountableError)
+    assert isinstance(engine.submit(request).exception(timeout=5 * BUSY), UncountableError)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine._delivery.accounts, "finished", fail)
         nano.check(ask(engine, three[0][0]), three[0][1])

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_world import BUSY
 
 from glmflash import ClosedError, Pipeline
 from glmflash.testing import random_checkpoint
 
 ENDLESS = {"max_new_tokens": 3000, "ignore_eos": True, "repetition_stop": None, "temperature": 0}
 
-PREAMBLE = """
+PREAMBLE = (
+    f"BUSY = {BUSY}"
+    """
 import gc, json, os, random, signal, sys, threading, time
 def load(**options):
     from glmflash import Pipeline
@@ -26,6 +29,7 @@ def load(**options):
 ENDLESS = {"max_new_tokens": 3000, "ignore_eos": True, "repetition_stop": None, "temperature": 0}
 SHORT = {"max_new_tokens": 4, "ignore_eos": True, "temperature": 0}
 """
+)
 
 
 def run(script: str, checkpoint: Path, tmp_path: Path, *, warnings: str = "error") -> dict:
@@ -33,7 +37,7 @@ def run(script: str, checkpoint: Path, tmp_path: Path, *, warnings: str = "error
     file = tmp_path / "script.py"
     file.write_text(PREAMBLE + textwrap.dedent(script))
     command = [sys.executable, "-W", warnings, str(file), str(checkpoint)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout.splitlines()[-1]) | {"ended": time.time()}
 
@@ -86,7 +90,7 @@ def test_closing_with_work_in_flight(pipe):
         assert isinstance(future.exception(timeout=0.1), ClosedError)
     with pytest.raises(ClosedError):
         list(stream)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < BUSY
 
 
 def test_dropping_a_pipeline_ends_its_threads(nano_checkpoint):
@@ -128,9 +132,13 @@ def test_closing_returns_the_memory(tmp_path):
             with load() as pipe:
                 pipe("Hi", **SHORT)
                 return resident()
+        def files():
+            return len(os.listdir("/proc/self/fd"))
         once()
+        before = files()
         sizes = [(once(), resident()) for _ in range(4)]
-        print(json.dumps({"sizes": sizes, "threads": threading.active_count()}))
+        print(json.dumps({"sizes": sizes, "threads": threading.active_count(),
+                          "files": files() - before}))
         """,
         checkpoint,
         tmp_path,
@@ -138,7 +146,7 @@ def test_closing_returns_the_memory(tmp_path):
     (open_, closed), *later = seen["sizes"]
     assert open_ - closed > 30
     assert min(last for _, last in later) - closed < 5  # the system's allocator may keep some, now and then
-    assert seen["threads"] == 1
+    assert (seen["threads"], seen["files"]) == (1, 0)
 
 
 # Exit
@@ -167,7 +175,7 @@ def test_exit_with_work_in_flight_and_a_thousand_pictures_in_line(nano_checkpoin
         nano_checkpoint,
         tmp_path,
     )
-    assert seen["ended"] - seen["exiting"] < 2
+    assert seen["ended"] - seen["exiting"] < 2 * BUSY  # all that was asked for would take many minutes
 
 
 # Signals
@@ -246,7 +254,7 @@ def test_an_interrupt_at_any_time(nano_checkpoint, tmp_path):
         tmp_path,
         warnings="ignore",  # of files that an interrupt leaves unclosed
     )
-    assert max(seen["late"].values()) < 1
+    assert max(seen["late"].values()) < BUSY
     assert (seen["leaked"], seen["wrong"], seen["used"], seen["held"]) == (0, 0, 0, 0)
 
 
@@ -280,7 +288,7 @@ def test_after_a_fork_the_child_is_told_and_the_parent_goes_on(nano_checkpoint, 
                     told += "fork" in str(error)
             text = repr(pipe)
             pipe.close()
-            sys.exit(0 if told == 10 and time.perf_counter() - began < 1 and "Pipeline" in text else 1)
+            sys.exit(0 if told == 10 and time.perf_counter() - began < BUSY and "Pipeline" in text else 1)
         status = os.waitpid(pid, 0)[1]
         long.cancel()
         after = pipe("Hi", **SHORT).token_ids

@@ -1,6 +1,7 @@
 """Answers that are compared: against a plain computation of each, counted, and when something goes wrong."""
 
 import threading
+import time
 from random import Random
 
 import pytest
@@ -10,7 +11,7 @@ from engine_world import noise as draw_noise
 
 from glmflash.engine import score as scoring
 from glmflash.engine.encoded import encode
-from glmflash.errors import CacheFullError, ContextLengthError, NumericsError, ParameterError
+from glmflash.errors import CacheFullError, ContextLengthError, DeadlineError, NumericsError, ParameterError
 from glmflash.model import Glm4v
 
 TEXTS = ("yes", "yes, of course", "yes, of course not", "no", "5.75")
@@ -154,6 +155,26 @@ def test_cancelled_midway_the_answers_that_are_left_are_not_computed(world, engi
     engine.call(lambda *_: None).result(10)
     assert len(packs) == 1
     assert engine.stats().pool.used == 0
+
+
+def test_its_time_is_over_midway_and_the_answers_that_are_left_are_not_computed(world, engine, monkeypatch):
+    forward, packs = scoring._forward, []
+
+    def slowly(*given):
+        packs.append(given)
+        time.sleep(1.0)
+        return forward(*given)
+
+    asked = asked_about(world, 9)
+    scores(engine, asked)  # so that the prompt takes no time
+    monkeypatch.setattr(scoring, "_PACK", 1)
+    monkeypatch.setattr(scoring, "_forward", slowly)
+    with pytest.raises(DeadlineError, match="timeout of 1 s"):
+        scores(engine, asked, timeout=1.0)
+    assert len(packs) == 1
+    assert engine.stats().pool.used == 0
+    monkeypatch.undo()
+    assert len(scores(engine, asked, timeout=60.0)) == len(TEXTS)
 
 
 @pytest.mark.parametrize("texts", [[], "yes", ["yes", ""], [1], [None]])

@@ -167,6 +167,32 @@ def test_rounds_are_bounded_and_the_outcome_says_so(rounds) -> None:
     assert "not finished" in repr(run)
 
 
+def test_calls_of_one_answer_are_bounded_and_the_model_is_told() -> None:
+    made = []
+
+    def note(n: int) -> int:
+        made.append(n)
+        return n
+
+    model = Model(asks(*[("note", {"n": n}) for n in range(5)]), asks(("note", {"n": 9})))
+    run = model.run(note, max_calls=2)
+    assert made == [0, 1, 9]
+    assert [type(one.error) for one in run.calls] == [*[type(None)] * 2, *[MessageError] * 3, type(None)]
+    told = [message["content"] for message in run.messages if message["role"] == "tool"]
+    assert told[:2] == ["0", "1"]
+    assert (
+        told[2]
+        == told[4]
+        == ("error: MessageError: was not made: at most 2 calls of one answer are; ask for it again")
+    )
+    assert run.finished
+
+
+def test_a_thousand_calls_in_one_answer_are_not_made_by_default() -> None:
+    run = Model(asks(*[("add", {"a": n}) for n in range(1000)])).run(add)
+    assert sum(one.error is None for one in run.calls) == 32
+
+
 def test_the_last_round_may_still_end_in_an_answer() -> None:
     assert Model(asks(("add", {"a": 1}))).run(add, max_rounds=1).finished
 
@@ -185,6 +211,8 @@ def test_calls_of_an_answer_that_was_cut_short_are_not_made(reason) -> None:
         ({"max_rounds": 0}, "max_rounds: is 0"),
         ({"max_rounds": True}, "max_rounds: is True"),
         ({"max_rounds": 1.5}, "max_rounds: is 1.5"),
+        ({"max_calls": 0}, "max_calls: is 0"),
+        ({"max_calls": float("inf")}, "max_calls: is inf"),
         ({"on_error": "ignore"}, "on_error: is 'ignore'"),
         ({"tools": []}, "tools: is given beside functions"),
     ],

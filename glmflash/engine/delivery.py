@@ -16,6 +16,7 @@ from glmflash.engine.events import (
     RequestQueued,
     RequestRefused,
 )
+from glmflash.engine.log import report
 from glmflash.engine.sequence import Sequence
 from glmflash.engine.stats import Accounts
 from glmflash.errors import GlmflashError, QueueFullError
@@ -151,7 +152,8 @@ class Delivery:
     ) -> None:
         """Tell whoever waits. That runs callbacks of theirs; whatever these raise is not our worry."""
         keep, ended = sequence.keep, sequence.ended
-        sequence.release()
+        with _logged("letting go of a request"):
+            sequence.release()
         with _logged("a callback of a finished request"):
             if sequence.future.set_running_or_notify_cancel() and settle is not None:
                 settle(sequence.future)
@@ -176,8 +178,8 @@ def _logged(what: str) -> Iterator[None]:
     """Whatever is raised inside is logged: the books may be wrong then, but whoever waits is told."""
     try:
         yield
-    except BaseException:
-        logger.exception("%s raised", what)
+    except BaseException:  # noqa: BLE001 - see above
+        report(logger, logging.ERROR, "%s raised", what)
 
 
 def _clear(error: BaseException) -> None:

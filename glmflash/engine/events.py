@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Literal
 
+from glmflash.engine.log import report
 from glmflash.engine.sampling import Sampling
 from glmflash.errors import ParameterError
 from glmflash.output.result import FinishReason, Result, Timings, Usage
@@ -264,6 +266,13 @@ class Observers:
         for function in self.functions:
             try:
                 function(event)
-            except BaseException:
-                name = getattr(function, "__qualname__", type(function).__name__)
-                logger.exception("observer %s failed at %s", name, type(event).__name__)
+            except BaseException:  # noqa: BLE001 - they only watch
+                report(
+                    logger, logging.ERROR, "observer %s failed at %s", _name(function), type(event).__name__
+                )
+
+
+def _name(function: Observer) -> str:
+    """What to call it; nothing of it is run that it defines itself."""
+    plain = isinstance(function, (FunctionType, MethodType, BuiltinFunctionType))
+    return str(function.__qualname__) if plain else type(function).__name__

@@ -1,6 +1,6 @@
 """A prompt → how long its leading part is, up to its last picture; and that part, once it is computed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,8 @@ class Prefix:
         store: The blocks.
         table: The blocks of this prefix; open until the function returns.
         prompt: The whole prompt.
+        check: Raises if the request was cancelled or its time is over. All others wait for that function: if
+            it computes much, it calls this in between.
     """
 
     keys: tuple[Key, ...]
@@ -43,6 +45,7 @@ class Prefix:
     store: BlockStore
     table: BlockTable
     prompt: Prompt
+    check: Callable[[], None]
 
     def export(self) -> dict[str, Tensor]:
         """Copy out its KV, to the CPU and as it is stored; see `BlockStore.export`."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -131,10 +130,7 @@ class Preparation:
     def _check(self, sequence: Sequence) -> None:
         """Pass if somebody waits for it."""
         self.inbox.check()
-        if sequence.future.cancelled():
-            raise CancelledError
-        if (late := sequence.overdue(time.perf_counter())) is not None:
-            raise late
+        sequence.check()
 
     def _given_up(self, sequence: Sequence) -> bool:
         return sequence.cancelled or self.inbox.closed or sequence.overdue(time.perf_counter()) is not None

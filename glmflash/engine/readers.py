@@ -2,11 +2,16 @@
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
 
+from glmflash.engine.log import report
+
 __all__ = ["Readers"]
+
+logger = logging.getLogger(__name__)
 
 #: Seconds to wait for threads to end: one may be stuck in somebody's `read`.
 _PATIENCE = 5.0
@@ -17,7 +22,7 @@ def __dir__() -> list[str]:
 
 
 class Readers:
-    """A few threads that call functions, the lowest rank first. Functions must not raise.
+    """A few threads that call functions, the lowest rank first. What one raises is logged, no more.
 
     Not an executor of the standard library: that one finishes all that waits before the interpreter exits.
 
@@ -73,7 +78,10 @@ class Readers:
 
     def _run(self) -> None:
         while (function := self._next()) is not None:
-            function()
+            try:
+                function()
+            except BaseException:  # noqa: BLE001 - others wait behind it
+                report(logger, logging.ERROR, "what %s was given raised", self._name)
             del function  # an idle thread keeps no request alive
 
     def _next(self) -> Callable[[], None] | None:

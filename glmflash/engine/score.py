@@ -1,7 +1,7 @@
 """A prompt and ways to go on → how likely each is, token by token: one forward behind the prompt's KV."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,7 +33,8 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
     """How likely each of several texts is as the answer to a request, by the model's own distribution.
 
     Pictures and prompt are computed once, or found in the cache; then all texts together, each as a sequence
-    that shares the prompt's blocks. Only beyond 256 tokens do they take more than one forward.
+    that shares the prompt's blocks. Only beyond 256 tokens do they take more than one forward; between these
+    the request's `timeout` and a `cancel` of the future are heard.
 
     Args:
         self: The engine.
@@ -65,15 +66,12 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
             )
         found: list[tuple[float, ...]] = []
         for pack in _packs(ways):
-            if any(future.cancelled() for future in asked):  # others wait for what nobody wants
-                raise CancelledError
+            prefix.check()
             logits = _forward(model, prefix, pack)[:, :size].float()  # (N, vocab_size)
             found += _logprobs(logits, pack, eos)
         return tuple(found)
 
-    asked: list[Future[tuple[tuple[float, ...], ...]]] = []
-    asked.append(self.prefill(request, then=measure, part="prompt"))
-    return asked[0]
+    return self.prefill(request, then=measure, part="prompt")
 
 
 def _check(self: "Engine", request: Request, texts: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Literal
 
 from torch import Tensor
@@ -118,6 +118,18 @@ class Sequence:
             f"the request did not finish within its timeout of {timeout:g} s; {self.generated} tokens of the"
             " answer were there; allow more time, or ask for fewer tokens with max_new_tokens"
         )
+
+    def check(self) -> None:
+        """Pass if the future was not cancelled, and there is time left.
+
+        Raises:
+            CancelledError: If it was.
+            DeadlineError: If there is none.
+        """
+        if self.future.cancelled():
+            raise CancelledError
+        if (late := self.overdue(time.perf_counter())) is not None:
+            raise late
 
     @property
     def generated(self) -> int:

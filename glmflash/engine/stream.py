@@ -235,6 +235,8 @@ class AsyncStream:
 def _raise(sequence: Sequence) -> None:
     """Let whoever iterates have the error that ended the request."""
     error = sequence.future.exception()
+    if isinstance(error, (StopIteration, StopAsyncIteration)):  # a loop would take it for the end
+        raise RuntimeError(f"the request raised {type(error).__name__}") from error
     if error is not None:
         raise error
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence as Several
 import torch
 
 from glmflash.engine.inbox import Inbox
+from glmflash.engine.log import report
 from glmflash.engine.readers import Readers
 from glmflash.engine.recall import Recall
 from glmflash.engine.runner import Runner
@@ -54,9 +55,9 @@ class Worker:
             with torch.inference_mode():
                 while self._turn():
                     pass
-        except BaseException:
-            logger.critical("the engine's worker died", exc_info=True)
+        except BaseException:  # noqa: BLE001 - whatever it is, everybody is told
             refusal = _dead
+            report(logger, logging.CRITICAL, "the engine's worker died")
         self._shut(refusal)
 
     def _turn(self) -> bool:

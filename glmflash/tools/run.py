@@ -1,7 +1,7 @@
 """A question and Python functions → the model's answer, with the calls that were made on the way."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Unpack
@@ -18,6 +18,8 @@ from glmflash.tools.returned import content, explain
 
 __all__ = ["Called", "ToolRun", "run_tools"]
 
+_TOO_MANY = "was not made: at most {} calls of one answer are; ask for it again"
+
 
 def __dir__() -> list[str]:
     return __all__
@@ -31,8 +33,9 @@ class Called:
         call: The name and the arguments, as the model gave them.
         value: What the function returned; None if it returned nothing.
         seconds: How long it took.
-        error: Why the model was told of an error: `MessageError` if there is no such function,
-            `ParameterError` if the arguments do not fit, else what the function raised.
+        error: Why the model was told of an error: `MessageError` if there is no such function, or the answer
+            asked for too many calls, `ParameterError` if the arguments do not fit, else what the function
+            raised.
     """
 
     call: ToolCall
@@ -76,6 +79,7 @@ def run_tools(
     images: object = None,
     system: str | None = None,
     max_rounds: int = 8,
+    max_calls: int = 32,
     on_error: OnError = "return",
     **options: Unpack[Options],
 ) -> ToolRun:
@@ -88,20 +92,20 @@ def run_tools(
     Args:
         self: The pipeline that is asked.
         text: The question, or a whole conversation as messages; then without `images` and `system`.
-        functions: See `glmflash.tools.tool`. They return text, pictures (PIL images, `EncodedImage`, arrays
-            of three axes), lists of both, or what JSON holds.
+        functions: See `glmflash.tools.tool`. They return text, pictures, lists of both, or what JSON holds.
         images: As for a call.
         system: As for a call.
         max_rounds: Most answers whose calls are made; with more to make, the run is not `finished`.
-        on_error: "return" tells the model what a function raised, in one line; "raise" raises it. What is no
-            `Exception`, such as `KeyboardInterrupt`, is always raised.
+        max_calls: Most calls that are made of one answer; the model is told that those beyond were not.
+        on_error: "return" tells the model what a function raised; "raise" raises it. Interrupts pass.
         options: As for a call, for each answer; not `tools`. A `tool_choice` is for the first answer only.
 
     Raises:
         ParameterError: If a function cannot be described, or an argument is not as above.
     """
-    tools = _checked(functions, max_rounds, on_error, options)
+    tools = _checked(functions, {"max_rounds": max_rounds, "max_calls": max_calls}, on_error, options)
     encode = _reader(self, options)
+    make = partial(_make, tools, encode, most=max_calls, raising=on_error == "raise")
     messages, calls = read(conversation(text, images, system), encode), list[Called]()
     options["tools"] = [one.as_openai() for one in tools.values()]
     for rounds_left in reversed(range(max_rounds + 1)):
@@ -111,8 +115,7 @@ def run_tools(
         # Of an answer that was cut short, nobody knows what else it would have asked for.
         if not result.tool_calls or result.finish_reason != "stop" or not rounds_left:
             break
-        for call, named in zip(result.tool_calls, said["tool_calls"], strict=True):
-            called, told = _call(tools, call, encode, raising=on_error == "raise")
+        for named, (called, told) in zip(said["tool_calls"], make(result.tool_calls), strict=True):
             calls.append(called)
             messages.append({"role": "tool", "tool_call_id": named["id"], "content": told})
         if options.get("tool_choice") != "none":
@@ -121,10 +124,11 @@ def run_tools(
 
 
 def _checked(
-    functions: Sequence[Callable[..., object]], max_rounds: object, on_error: str, options: Options
+    functions: Sequence[Callable[..., object]], bounds: Mapping[str, object], on_error: str, options: Options
 ) -> Mapping[str, Tool]:
-    if not isinstance(max_rounds, int) or max_rounds is True or max_rounds < 1:
-        raise ParameterError("max_rounds", f"is {max_rounds!r:.80}; allowed: a whole number from 1")
+    for name, bound in bounds.items():
+        if not isinstance(bound, int) or bound is True or bound < 1:
+            raise ParameterError(name, f"is {bound!r:.80}; allowed: a whole number from 1")
     if on_error not in ("raise", "return"):
         raise ParameterError("on_error", f"is {on_error!r:.80}; allowed: 'raise' or 'return'")
     if options.get("tools") is not None:
@@ -136,6 +140,22 @@ def _reader(pipe: Asks, options: Options) -> Callable[[object], object]:
     """What reads a picture, once; so the limit on its size is none of the answers' options any more."""
     most = options.pop("max_image_tokens", None)
     return partial(pipe.engine.read, max_image_tokens=most, cache_salt=options.get("cache_salt"))
+
+
+def _make(
+    tools: Mapping[str, Tool],
+    encode: Callable[[object], object],
+    calls: Sequence[ToolCall],
+    *,
+    most: int,
+    raising: bool,
+) -> Iterator[tuple[Called, object]]:
+    """Make the calls of one answer, one after the other, and no more than `most`."""
+    for index, call in enumerate(calls):
+        if index < most:
+            yield _call(tools, call, encode, raising=raising)
+        else:
+            yield _failed(call, MessageError(_TOO_MANY.format(most)), 0.0)
 
 
 def _call(
