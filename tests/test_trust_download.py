@@ -32,6 +32,7 @@ def test_four_processes_at_once_and_a_connection_that_is_cut(nano_checkpoint: Pa
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_a_connection_that_is_cut_at_twenty_places(nano_checkpoint: Path) -> None:
     assert_right(nano_checkpoint, 20)

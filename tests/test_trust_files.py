@@ -224,6 +224,7 @@ def test_damage_by_chance(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("file", "int8"), FILES)
 def test_damage_two_hundred_times(
     file, int8: bool, good: Path, good_int8: Path, answers, tmp_path: Path

@@ -36,6 +36,7 @@ def cases(tmp_path_factory) -> dict[str, Case]:
 #: Who opens files for writing, by any of the ways there are. All else goes through `weights.files`.
 WRITERS = {
     "weights.files": {"open"},
+    "answers.database": {"sqlite3.connect"},  # a database has a journal of its own
     "evaluate.journal": {
         "open",
         "path.write_bytes",
@@ -177,6 +178,7 @@ def test_kills_full_disks_and_two_writers() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 def test_kills_at_every_step_and_a_hundred_times_at_random() -> None:
     loops = ("step:1", "random:100", "full:100")
@@ -295,6 +297,7 @@ def test_flipped_bits_of_a_quantised_checkpoint(nano_checkpoint: Path, tmp_path:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_a_thousand_flipped_bits_of_each(
     pipe: Pipeline, pictures, nano_checkpoint: Path, tmp_path: Path
 ) -> None:
