@@ -11,6 +11,7 @@ from glmflash.engine.events import PictureDecoded
 from glmflash.engine.guide import Guides
 from glmflash.engine.inbox import Inbox
 from glmflash.engine.inputs import build_prompt, read_pictures
+from glmflash.engine.memory import short_of_memory
 from glmflash.engine.prefix import leading
 from glmflash.engine.sampler import RowState
 from glmflash.engine.sequence import Letter, Sequence
@@ -67,7 +68,7 @@ class Preparation:
             if sequence.future.cancelled():
                 self.delivery.cancel(sequence)
             else:
-                self.delivery.fail(sequence, error)
+                self.delivery.fail(sequence, short_of_memory(error))
 
     def _prepare(self, sequence: Sequence) -> None:
         request = sequence.request
