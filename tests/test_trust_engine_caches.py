@@ -82,7 +82,7 @@ def test_d2_prefix_cache_time_to_first_token_tells_nothing(nano, capsys):
 
 @pytest.mark.slow
 def test_d3_kv_poisoning_nan_in_all_that_is_free_while_neighbours_are_cancelled(nano, monkeypatch):
-    questions = nano.questions("poison", 40)
+    questions = nano.questions("poison", 16)
     wanted = nano.cold(questions)
     rng = Random(7)
     with nano.engine(blocks=60, max_batch=6, max_step_tokens=48) as engine:

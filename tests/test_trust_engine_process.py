@@ -26,7 +26,7 @@ def test_e4_memory_that_ends_fails_only_its_request_twenty_times(tmp_path):
             gc.collect()
             with open("/proc/self/statm") as file:
                 return [int(field) * 4096 for field in file.read().split()[:2]]
-        pipe = load(max_step_tokens=4096, kv_memory="64 MiB")
+        pipe = load(kv_memory="16 MiB")
         long, picture = "Hi " * 1300, np.zeros((3000, 4000, 3), np.uint8)
         wanted = pipe("Hi", **SHORT).token_ids
         neighbour = pipe("which", **(SHORT | {"max_new_tokens": 40})).token_ids

@@ -12,6 +12,7 @@ from glmflash.engine.events import PictureDecoded
 from glmflash.engine.guide import Guides
 from glmflash.engine.inbox import Inbox
 from glmflash.engine.inputs import Seen, build_prompt, read_pictures
+from glmflash.engine.memory import short_of_memory
 from glmflash.engine.prefix import leading
 from glmflash.engine.readers import Readers
 from glmflash.engine.recall import Recall, make_recall
@@ -89,7 +90,7 @@ class Preparation:
             elif isinstance(error, (FetchError, ImageError)) and sequence.stopped:
                 self.delivery.drop(sequence)
             else:
-                self.delivery.fail(sequence, error)
+                self.delivery.fail(sequence, short_of_memory(error))
 
     def _prepare(self, sequence: Sequence) -> None:
         request = sequence.request

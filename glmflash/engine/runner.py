@@ -5,25 +5,19 @@ import time
 
 from glmflash.engine.delivery import Delivery
 from glmflash.engine.events import Prefill, TokenGenerated, VisionDone
+from glmflash.engine.memory import short_of_memory
 from glmflash.engine.prefix import Prefix
 from glmflash.engine.sampler import Sampled, sample
 from glmflash.engine.scheduler import Chunk, Scheduler
 from glmflash.engine.sequence import Sequence
 from glmflash.engine.step import forward
 from glmflash.engine.vision import VisionCache, encode_picture
-from glmflash.errors import CacheFullError, CapacityError, NumericsError
+from glmflash.errors import CacheFullError, NumericsError
 from glmflash.kv.store import BlockStore
 from glmflash.model.glm import Glm4v
 from glmflash.output.result import FinishReason
 
 __all__ = ["Runner"]
-
-_NO_MEMORY = (
-    "allocate memory",
-    "out of memory",
-    "ALLOC_FAILED",
-    "bad_alloc",
-)  # words of torch and its libraries
 
 
 def __dir__() -> list[str]:
@@ -93,7 +87,7 @@ class Runner:
                 try:
                     tokens, cached = encode_picture(self.model, picture, self.vision, salt=salt)
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is this request's alone
-                    self.end(sequence, _memory(error))
+                    self.end(sequence, short_of_memory(error))
                     break
                 seconds = time.perf_counter() - began
                 sequence.see(index, tokens, seconds=seconds, cached=cached)
@@ -154,7 +148,7 @@ class Runner:
             failure: BaseException = error
         else:
             return True
-        failure = _memory(failure, self.store)
+        failure = short_of_memory(failure, self.store)
         self.end(sequence, failure)
         if isinstance(failure, CacheFullError):
             with contextlib.suppress(CacheFullError):  # others hold such blocks: their turn comes
@@ -180,7 +174,7 @@ class Runner:
                 if sequence.table is not None:
                     self._push(sequence, token)
         elif len(chunks) == 1:
-            self.end(chunks[0].sequence, _memory(failure))
+            self.end(chunks[0].sequence, short_of_memory(failure))
         else:
             del failure  # and with it the frames that hold the pack's tensors
             for chunk in chunks:
@@ -245,26 +239,3 @@ class Runner:
                     token_id=token_id,
                 )
             )  # fmt: skip
-
-
-def _memory(error: BaseException, store: BlockStore | None = None) -> BaseException:
-    """Running out of memory, as an error of ours; anything else as it is.
-
-    Args:
-        error: What was raised.
-        store: Given if it was to grow then.
-    """
-    said = str(error) if isinstance(error, RuntimeError) else ""
-    if not (isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY)):
-        return error
-    problem = CapacityError(
-        "the device has no memory left to compute this request; ask with fewer or smaller pictures"
-        " (max_image_tokens), or give the pipeline less kv_memory or a smaller max_step_tokens"
-    )
-    if store is not None:
-        problem = CacheFullError(
-            f"the KV cache could not grow beyond {store.num_blocks} blocks: the device has no memory left;"
-            " give the pipeline less kv_memory, or ask for less at a time"
-        )
-    problem.__cause__ = error  # so that its frames are cleared too, and the tensors in them freed
-    return problem
