@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from glmflash.errors import ParameterError
+from glmflash.shown import show
 
 __all__ = ["auto_memory", "available_memory", "count_blocks", "parse_memory"]
 
@@ -45,7 +46,7 @@ def parse_memory(value: str | int, *, parameter: str = "kv_memory") -> int | Non
         found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) ?([a-z]{1,3})", value.strip().lower(), re.ASCII)
         if found and found[2] in _UNITS:
             return int(float(found[1]) * _UNITS[found[2]])
-    raise ParameterError(parameter, f'is {value!r:.40}; allowed: bytes, a text like "4 GiB", or "auto"')
+    raise ParameterError(parameter, f'is {show(value)}; allowed: bytes, a text like "4 GiB", or "auto"')
 
 
 def auto_memory(device: torch.device | str) -> int:

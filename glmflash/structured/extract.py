@@ -12,6 +12,7 @@ from glmflash.engine.request import Options
 from glmflash.errors import ExtractionError, ParameterError
 from glmflash.output.result import Result
 from glmflash.prompt.messages import question
+from glmflash.shown import show
 from glmflash.structured.answers import object_fields, word_field
 from glmflash.structured.extraction import Extraction, Field
 from glmflash.structured.kinds import Kind
@@ -123,9 +124,9 @@ class _Way:
 
 def _check(by: object, on_error: object, options: Mapping[str, object]) -> None:
     if by not in ("field", "object"):
-        raise ParameterError("by", f"is {by!r:.80}; allowed: 'field' or 'object'")
+        raise ParameterError("by", f"is {show(by)}; allowed: 'field' or 'object'")
     if on_error not in ("raise", "none"):
-        raise ParameterError("on_error", f"is {on_error!r:.80}; allowed: 'raise' or 'none'")
+        raise ParameterError("on_error", f"is {show(on_error)}; allowed: 'raise' or 'none'")
     for name in _OURS:
         if options.get(name) is not None:
             raise ParameterError(name, "cannot be given to extract: the schema says what an answer is")
