@@ -91,18 +91,20 @@ def _parts(parts: Sequence[object], room: _Room) -> _Room:
 
 
 def _tree(value: object, what: str, room: _Room) -> _Room:
+    values, characters = room
     layer = [value]
     for _ in range(MAX_DEPTH):
         below: list[object] = []
         for one in layer:
             if isinstance(one, str):
-                room = _take(room, what, characters=len(one))
-            elif isinstance(one, Mapping):
-                room = _take(room, what, values=len(one))
-                below += (inner for pair in one.items() for inner in pair)
+                characters -= len(one)
             elif isinstance(one, (list, tuple)):
-                room = _take(room, what, values=len(one))
-                below += one
+                values -= len(one)
+                below += one if values >= 0 else ()
+            elif isinstance(one, Mapping):
+                values -= len(one)
+                below += (inner for pair in one.items() for inner in pair) if values >= 0 else ()
+        room = _take(_Room(values, characters), what)
         if not below:
             return room
         layer = below

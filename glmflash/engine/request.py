@@ -74,7 +74,7 @@ class Request:
         _check("pictures", self.pictures, tuple, "a tuple of pictures")
         _check("sampling", self.sampling, Sampling, "a Sampling")
         _check("tools", self.tools, tuple, "a tuple of objects")
-        normal = {
+        normal: dict[str, object] = {
             "answer_prefix": text("answer_prefix", self.answer_prefix, 0, MAX_CHARACTERS),
             "max_image_tokens": optional("max_image_tokens", self.max_image_tokens, 1, _MOST),
             "thinking_budget": optional("thinking_budget", self.thinking_budget, 0, _MOST),

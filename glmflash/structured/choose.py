@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from itertools import islice
@@ -106,9 +107,20 @@ def choose(
         >>> round(sum(answers.values()), 6)
         1.0
     """
-    given: object = options
+    listed = _listed(options)
+    engine = self.engine
+    messages = prepare.question(text, images=images, system=system)
+    request = prepare.request(messages, settings, defaults=engine.generation)
+    with _naming():
+        found = engine.wait(engine.score(request, listed))
+    return Choices({option: sum(logprobs) for option, logprobs in zip(listed, found, strict=True)})
+
+
+def _listed(options: object) -> list[str]:
     listed = (
-        list(islice(options, _MOST + 1)) if isinstance(given, Iterable) and not isinstance(given, str) else []
+        list(islice(options, _MOST + 1))
+        if isinstance(options, Iterable) and not isinstance(options, str)
+        else []
     )
     if not listed or not all(map(_is_text, listed)) or len(set(listed)) < len(listed):
         raise ParameterError(
@@ -117,16 +129,18 @@ def choose(
         )
     if len(listed) > _MOST:
         raise ParameterError("options", f"has more than {_MOST:,}; allowed: as many, of 4,096 tokens in all")
-    engine = self.engine
-    messages = prepare.question(text, images=images, system=system)
-    request = prepare.request(messages, settings, defaults=engine.generation)
+    return listed
+
+
+@contextmanager
+def _naming() -> Iterator[None]:
+    """What the engine calls texts was given as options."""
     try:
-        found = engine.wait(engine.score(request, listed))
+        yield
     except ParameterError as error:
         if error.parameter != "texts":
             raise
         raise ParameterError("options", str(error.args[1])) from None
-    return Choices({option: sum(logprobs) for option, logprobs in zip(listed, found, strict=True)})
 
 
 def _is_text(option: object) -> bool:

@@ -99,7 +99,7 @@ def extract(
         ExtractionError: If a field could not be read.
         ParameterError: If the schema cannot be asked for, or an option is wrong; and what a call raises.
     """
-    _check(by, on_error, options)
+    _check(by, on_error, instruction, options)
     kind = read_schema(schema)
     read, results = _answers(self, image, kind, _Way(by, boxes, constrain, instruction), options)
     if on_error == "raise":
@@ -122,7 +122,9 @@ class _Way:
     instruction: str | None
 
 
-def _check(by: object, on_error: object, options: Mapping[str, object]) -> None:
+def _check(by: object, on_error: object, instruction: object, options: Mapping[str, object]) -> None:
+    if not isinstance(instruction, str | None):
+        raise ParameterError("instruction", f"is {show(instruction)}; allowed: a string, or None")
     if by not in ("field", "object"):
         raise ParameterError("by", f"is {show(by)}; allowed: 'field' or 'object'")
     if on_error not in ("raise", "none"):
