@@ -319,7 +319,8 @@ def test_what_is_large_and_fits_is_let_through() -> None:
 
 ALPHABETS = {
     "letters": "a", "blanks": " ", "lines": "\n", "blank lines": " \n", "Chinese": "你", "digits": "1",
-    "marks": "!", "words": "a1 ", "elisions": "'s", "accents": "\u0301", "emoji": "😀", "tokens": "<|user|><|image|>",
+    "marks": "!", "words": "a1 ", "elisions": "'s", "accents": "\u0301", "emoji": "😀",
+    "tokens": "<|user|><|image|>",
 }  # fmt: skip
 
 

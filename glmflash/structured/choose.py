@@ -144,4 +144,6 @@ def _naming() -> Iterator[None]:
 
 
 def _is_text(option: object) -> bool:
-    return isinstance(option, str)
+    return (
+        isinstance(option, str) and option == option.encode(errors="ignore").decode()
+    )  # half a pair is none
