@@ -109,6 +109,7 @@ def test_a_salt_holds_where_no_usage_says_so(ask, pipe) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("pictures", [0, 1])
 def test_the_clock_does_not_tell_what_another_salt_had_computed(pipe, pictures) -> None:
     """Time to the first token of prompts that a stranger asked before, and of prompts that nobody asked.
