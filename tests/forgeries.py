@@ -12,9 +12,10 @@ from glmflash import prepare
 from glmflash.config import GenerationConfig
 from glmflash.engine.inputs import build_prompt
 from glmflash.engine.request import Request
+from glmflash.media.patches import ClipPatches
 from glmflash.openai.body import read
 from glmflash.prompt.build import Prompt
-from glmflash.prompt.messages import Image
+from glmflash.prompt.messages import Text, Video
 from glmflash.prompt.template import Control, TemplateStyle, join, segments
 from glmflash.prompt.tokenizer import Tokenizer
 from glmflash.shapes import Grid
@@ -92,7 +93,8 @@ def conversation(
     def parts(pictures: bool) -> list[dict[str, Any]]:
         made: list[dict[str, Any]] = [{"type": "text", "text": say(False)} for _ in range(rng.randint(1, 3))]
         for _ in range(rng.randint(0, 2) if pictures else 0):
-            made.insert(rng.randint(0, len(made)), {"type": "image_url", "image_url": {"url": PIXEL}})
+            kind = rng.choice(("image_url", "image_url", "video_url"))
+            made.insert(rng.randint(0, len(made)), {"type": kind, kind: {"url": PIXEL}})
         return made
 
     def nested() -> Any:
@@ -166,15 +168,23 @@ def request(chat: tuple[Any, Any], options: dict[str, Any], *, body: bool) -> Re
     return prepare.request(messages, options, defaults=GenerationConfig())
 
 
+def clips(asked: Request) -> set[int]:
+    """Which of the pictures of a request are clips."""
+    return {part.index for one in asked.messages for part in one.parts if isinstance(part, Video)}
+
+
 def prompt(asked: Request, tokenizer: Tokenizer) -> Prompt:
-    """As the engine makes it; every picture has four tokens."""
-    pictures = [SimpleNamespace(grid=Grid(1, 4, 4), digest=f"d{i}") for i in range(len(asked.pictures))]
+    """As the engine makes it; every picture has four tokens, and every clip two groups of four."""
+    moving = clips(asked)
+    still = [SimpleNamespace(grid=Grid(1, 4, 4), digest=f"d{i}", size=(8, 8)) for i in range(2)]
+    film = ClipPatches(groups=tuple(still), stamps=("0.0 seconds", "0.5 seconds"))
+    shown = [film if i in moving else still[0] for i in range(len(asked.pictures))]
     config = SimpleNamespace(
         image_token_id=tokenizer.control("<|image|>"),
         vision=SimpleNamespace(spatial_merge_size=2),
         text=SimpleNamespace(max_position_embeddings=131_072),
     )
-    return build_prompt(asked, pictures, tokenizer=tokenizer, config=config).prompt
+    return build_prompt(asked, shown, tokenizer=tokenizer, config=config).prompt
 
 
 def placed(made: Prompt, tokenizer: Tokenizer) -> list[tuple[int, int]]:
@@ -203,12 +213,15 @@ def check(seed: int, tokenizer: Tokenizer, *, exact: bool) -> None:
     if exact:
         assert mine == theirs, seed
     assert [token for _, token in mine] == [token for _, token in theirs], seed
-    check_pictures(made, len(asked.pictures), tokenizer)
+    check_pictures(made, len(asked.pictures), tokenizer, clips=len(clips(asked)))
     check_runs(made, asked, tokenizer)
 
 
-def check_pictures(made: Prompt, pictures: int, tokenizer: Tokenizer) -> None:
-    """Each picture stands between a begin and an end of its own, and nowhere else is there one."""
+def check_pictures(made: Prompt, pictures: int, tokenizer: Tokenizer, *, clips: int = 0) -> None:
+    """Each picture, and frame of a clip, stands between a begin and an end of its own, and nowhere else."""
+    film = [made.ids.count(tokenizer.control(f"<|{edge}_of_video|>")) for edge in ("begin", "end")]
+    assert (film, made.ids.count(tokenizer.control("<|video|>"))) == ([clips, clips], 0)
+    pictures += clips  # each has two groups of frames
     begin, image, end = (tokenizer.control(f"<|{x}|>") for x in ("begin_of_image", "image", "end_of_image"))
     assert len(made.spans) == pictures
     assert (made.ids.count(begin), made.ids.count(end)) == (pictures, pictures)
@@ -224,18 +237,25 @@ def check_runs(made: Prompt, asked: Request, tokenizer: Tokenizer) -> None:
     thinking = bool(asked.thinking) if style.switch else None
     walk = segments(asked.messages, tools=asked.shown_tools, thinking=thinking, style=style)
     controls = frozenset(tokenizer.controls.values())
+    spans = iter(made.spans)
     position = 0
+
+    def run(begin: int) -> int:
+        """Where the next control token stands."""
+        return next((i for i in range(begin, len(made.ids)) if made.ids[i] in controls), len(made.ids))
+
     for segment in join(walk):
         if isinstance(segment, Control):
             assert made.ids[position] == tokenizer.control(segment.token)
             position += 1
-        elif isinstance(segment, Image):
-            position = made.spans[segment.index].start + made.spans[segment.index].length
-        else:
-            end = position
-            while end < len(made.ids) and made.ids[end] not in controls:
-                end += 1
+        elif isinstance(segment, Text):
+            end = run(position)
+            prefix = asked.answer_prefix if end == len(made.ids) else ""
             text = tokenizer.decode(made.ids[position:end], skip_special=False)
-            last = end == len(made.ids)
-            assert text == segment.text + (asked.answer_prefix if last else "")
+            assert text == segment.text + prefix
             position = end
+        else:
+            for _ in range(2 if isinstance(segment, Video) else 1):
+                span = next(spans)
+                position = span.start + span.length
+            position = run(position + 1) if isinstance(segment, Video) else position  # behind its last time

@@ -36,6 +36,7 @@ CTYPES = {"weights/trim.py"}
 IMPORTED = {
     "grammar/guidance.py": "llguidance",
     "media/pdf.py": "pypdfium2",
+    "media/video.py": "av",
     "observability/otel.py": "opentelemetry.",
     "observability/prometheus.py": "prometheus_client",
 }
