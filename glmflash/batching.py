@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 from glmflash.engine.waiting import result
 from glmflash.errors import ParameterError
 from glmflash.progress import ANSWERED, Progress, reporter, wants_bar
+from glmflash.shown import show
 
 __all__ = ["OnError", "batch", "ordered"]
 
@@ -58,9 +59,9 @@ def ordered(
     """
     count: object = prefetch
     if not isinstance(count, int) or count is True or count < 1:
-        raise ParameterError("prefetch", f"is {prefetch!r:.80}; allowed: a whole number from 1")
+        raise ParameterError("prefetch", f"is {show(prefetch)}; allowed: a whole number from 1")
     if on_error not in ("raise", "return"):
-        raise ParameterError("on_error", f"is {on_error!r:.80}; allowed: 'raise' or 'return'")
+        raise ParameterError("on_error", f"is {show(on_error)}; allowed: 'raise' or 'return'")
     wants_bar(progress)  # or an error, at once
     total = len(requests) if isinstance(requests, Sized) else None
     answers = _ordered(submit, _several(requests), prefetch, on_error == "return")

@@ -10,6 +10,7 @@ from glmflash.engine.sampling import Sampling
 from glmflash.errors import MessageError, ParameterError
 from glmflash.grammar.format import ResponseFormat
 from glmflash.prompt.messages import parse, question
+from glmflash.shown import show
 
 __all__ = ["Options", "conversation", "one", "question", "request"]
 
@@ -29,7 +30,10 @@ def request(
     """
     for name in options:
         if name not in Options.__annotations__:
-            raise ParameterError(name, f"unknown; allowed: {', '.join(sorted(Options.__annotations__))}")
+            known = ", ".join(sorted(Options.__annotations__))
+            raise ParameterError(
+                str(name) if len(str(name)) <= 40 else show(name), f"unknown; allowed: {known}"
+            )
     chat, pictures = parse(messages)
     chosen = {field.name for field in fields(Sampling)}
     given = {name: x for name, x in options.items() if x is not None or name == "repetition_stop"}

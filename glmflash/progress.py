@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from glmflash.errors import ParameterError
 from glmflash.notebook import watched
+from glmflash.shown import show
 
 __all__ = ["ANSWERED", "LOADING", "QUANTISING", "Progress", "Report", "Work", "reporter", "wants_bar"]
 
@@ -52,7 +53,7 @@ def wants_bar(progress: Progress) -> bool:
         ParameterError: If `progress` is none of these, and no function.
     """
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
-        raise ParameterError("progress", f"is {progress!r:.80}; allowed: None, True, False or a function")
+        raise ParameterError("progress", f"is {show(progress)}; allowed: None, True, False or a function")
     return (watched() or sys.stderr.isatty()) if progress is None else progress is True
 
 

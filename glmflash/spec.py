@@ -18,6 +18,7 @@ from glmflash.media.policy import InputPolicy
 from glmflash.pipeline import Pipeline
 from glmflash.progress import Progress
 from glmflash.quant import QuantizationConfig
+from glmflash.shown import show
 from glmflash.weights.hub import settle
 
 __all__ = ["PipelineSpec"]
@@ -171,7 +172,7 @@ def _check(name: str, value: object, kind: Any, allowed: str) -> None:  # noqa: 
 
 
 def _device(given: object) -> str:
-    refusal = ParameterError("device", f"is {given!r:.80}; allowed: 'auto', 'cpu', 'cuda', 'cuda:1'")
+    refusal = ParameterError("device", f"is {show(given)}; allowed: 'auto', 'cpu', 'cuda', 'cuda:1'")
     if not isinstance(given, str | torch.device):
         raise refusal
     try:
@@ -186,5 +187,5 @@ def _device(given: object) -> str:
 def _dtype(given: object) -> str:
     name = str(given).removeprefix("torch.") if isinstance(given, torch.dtype) else given
     if not isinstance(name, str) or name not in _DTYPES:
-        raise ParameterError("dtype", f"is {given!r:.80}; allowed: {', '.join(map(repr, _DTYPES))}")
+        raise ParameterError("dtype", f"is {show(given)}; allowed: {', '.join(map(repr, _DTYPES))}")
     return name

@@ -13,7 +13,7 @@ PACKAGE = Path(glmflash.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ROOMS = ("ops", "media", "prompt", "kv", "quant", "output", "grammar", "model", "weights", "engine")
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "config", "confined", "shapes", "fields", "markup", "version"),
+    ("errors", "bounds", "config", "confined", "shapes", "shown", "fields", "markup", "version"),
     ("ops", "notebook"),
     ("media", "prompt", "kv", "quant", "output", "grammar", "progress"),
     ("model",),

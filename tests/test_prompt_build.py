@@ -208,8 +208,11 @@ def test_a_control_token_that_the_checkpoint_lacks_is_a_config_error():
 
 
 def test_text_beyond_any_context_is_refused_before_it_is_encoded():
-    with pytest.raises(ContextLengthError, match="10,000,002 characters"):
+    with pytest.raises(ContextLengthError, match="more than 2,000,000 characters"):
         make(user("x" * 10_000_000))
+    half = "x" * 1_500_000
+    with pytest.raises(ContextLengthError, match="3,000,002 characters"):
+        make(user(half), answer_prefix=half)
 
 
 @pytest.mark.parametrize("keywords", [{"answer_prefix": None}, {"answer_prefix": 3}, {"cache_salt": 0}])

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from glmflash.config import ModelConfig, PreprocessorConfig
 from glmflash.engine.clips import as_clip, read_clip
 from glmflash.engine.encoded import EncodedImage
-from glmflash.engine.overflow import too_long
+from glmflash.engine.overflow import check_text, too_long
 from glmflash.engine.prefix import leading
 from glmflash.engine.reading import source
 from glmflash.engine.request import Request
@@ -139,8 +139,11 @@ def build_prompt(
     if request.answer_prefix and not style.switch:
         raise ParameterError("answer_prefix", "this checkpoint always thinks before it answers; leave it out")
     thinking = bool(request.thinking) if style.switch else None  # True adds nothing
+    limit = config.text.max_position_embeddings
+    walk = segments(request.messages, tools=request.shown_tools, thinking=thinking, style=style)
+    check_text(walk, request.answer_prefix, limit=limit)
     prompt = build(
-        segments(request.messages, tools=request.shown_tools, thinking=thinking, style=style),
+        walk,
         tokenizer=tokenizer,
         images=[_layout(picture) for picture in pictures],
         image_token_id=config.image_token_id,
@@ -148,7 +151,6 @@ def build_prompt(
         answer_prefix=request.answer_prefix,
         cache_salt=request.cache_salt,
     )
-    limit = config.text.max_position_embeddings
     if len(prompt) >= limit:
         encoded = any(isinstance(picture, EncodedImage) for picture in pictures)
         raise too_long(prompt, request, tokenizer=tokenizer, limit=limit, encoded=encoded)

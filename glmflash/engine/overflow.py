@@ -1,15 +1,17 @@
 """A prompt that is longer than the context → the error that says where its tokens are and what would fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from glmflash.bounds import CHARACTERS_PER_TOKEN, MAX_CHARACTERS
 from glmflash.engine.request import Request
 from glmflash.errors import ContextLengthError
 from glmflash.prompt.build import Prompt
-from glmflash.prompt.messages import Video
+from glmflash.prompt.messages import Text, Video
+from glmflash.prompt.template import Segment
 from glmflash.prompt.tokenizer import Tokenizer
 
-__all__ = ["too_long"]
+__all__ = ["check_text", "too_long"]
 
 _ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 _MOST_PARTS = 3
@@ -19,6 +21,27 @@ _ANSWER = 8  # what is advised leaves this part of the context to the answer, if
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def check_text(walk: Iterable[Segment], prefix: str, *, limit: int) -> None:
+    """Count the text of a prompt before it is encoded, which takes time.
+
+    Args:
+        walk: What `template.segments` returns.
+        prefix: What the answer begins with.
+        limit: Tokens that the context holds.
+
+    Raises:
+        ContextLengthError: If there are more than `CHARACTERS_PER_TOKEN` characters for each of them.
+    """
+    characters = len(prefix) + sum(len(segment.text) for segment in walk if isinstance(segment, Text))
+    most = min(MAX_CHARACTERS, CHARACTERS_PER_TOKEN * limit)
+    if characters > most:
+        raise ContextLengthError(
+            f"the prompt has {characters:,} characters of text; at most {most:,} are encoded, for the context"
+            f" holds {limit:,} tokens; shorten it",
+            limit=limit,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from numbers import Integral, Real
 from types import UnionType
 from typing import Literal, TypedDict
 
+from glmflash.bounds import MAX_CHARACTERS, check_tree
+from glmflash.engine.checked import number, optional, text, whole
 from glmflash.engine.sampling import LogitsProcessor, Sampling
 from glmflash.errors import ParameterError
 from glmflash.grammar.format import ResponseFormat
-from glmflash.prompt.messages import Message
+from glmflash.prompt.messages import Message, to_json
+from glmflash.shown import show
 
 __all__ = ["Options", "Request", "ToolChoice"]
 
 #: "auto", "none", "required", or `{"type": "function", "function": {"name": ...}}`.
 ToolChoice = str | Mapping[str, object]
+_MOST = 10_000_000  # of anything that is counted in tokens
+_MOST_TOOLS = 1024
+_LEAST_TIMEOUT = 1e-9  # what is less is nothing
 _TOOL_CHOICE = '"auto", "none", "required", or {"type": "function", "function": {"name": ...}}'
 
 
@@ -48,6 +52,7 @@ class Request:
 
     Raises:
         ParameterError: If a value is of the wrong type or out of range.
+        MessageError, ContextLengthError: If a tool is no JSON, or all are larger than any prompt.
     """
 
     messages: tuple[Message, ...]
@@ -69,17 +74,22 @@ class Request:
         _check("pictures", self.pictures, tuple, "a tuple of pictures")
         _check("sampling", self.sampling, Sampling, "a Sampling")
         _check("tools", self.tools, tuple, "a tuple of objects")
-        _check("answer_prefix", self.answer_prefix, str, "a string")
-        _check("max_image_tokens", self.max_image_tokens, Integral | None, "a whole number from 1, or None")
-        _check("cache_salt", self.cache_salt, str | None, "a string of 1 to 256 characters, or None")
-        most, salt = self.max_image_tokens, self.cache_salt
-        if most is not None and (most is True or most < 1):
-            raise ParameterError("max_image_tokens", f"is {most}; allowed: a whole number from 1, or None")
-        if salt is not None and not 0 < len(salt) <= 256:
-            raise ParameterError("cache_salt", f"has {len(salt)} characters; allowed: 1 to 256, or None")
+        normal: dict[str, object] = {
+            "answer_prefix": text("answer_prefix", self.answer_prefix, 0, MAX_CHARACTERS),
+            "max_image_tokens": optional("max_image_tokens", self.max_image_tokens, 1, _MOST),
+            "thinking_budget": optional("thinking_budget", self.thinking_budget, 0, _MOST),
+            "priority": whole("priority", self.priority, -100, 100),
+        }
+        if self.cache_salt is not None:
+            normal["cache_salt"] = text("cache_salt", self.cache_salt, 1, 256, ", or None")
+        if self.timeout is not None:
+            allowed = "seconds above 0, at most a billion, or None"
+            normal["timeout"] = number("timeout", self.timeout, _LEAST_TIMEOUT, 1e9, allowed)
+        for name, value in normal.items():
+            object.__setattr__(self, name, value)
+        self._check_contents()
         self._check_thinking()
         self._check_calls()
-        self._check_turn()
 
     @property
     def shown_tools(self) -> tuple[Mapping[str, object], ...]:
@@ -96,14 +106,23 @@ class Request:
                 return (name,)
         return ()
 
+    def _check_contents(self) -> None:
+        """Messages and tools: that they are such, and no more than a prompt can hold."""
+        if not all(isinstance(message, Message) for message in self.messages):
+            raise ParameterError("messages", "holds what is no prompt.Message; see prepare.request")
+        if len(self.tools) > _MOST_TOOLS:
+            raise ParameterError("tools", f"has {len(self.tools):,}; allowed: at most {_MOST_TOOLS:,}")
+        check_tree(self.tools, "tools")
+        for i, tool in enumerate(self.tools):
+            if not isinstance(tool, Mapping):
+                raise ParameterError("tools", f"holds {show(tool)}; allowed: OpenAI-style objects")
+            to_json(tool, f"tools[{i}]")
+
     def _check_thinking(self) -> None:
         """Reasoning, and what cannot go with it."""
         if self.thinking != "auto":
             _check("thinking", self.thinking, bool, 'True, False or "auto"')
-        _check("thinking_budget", self.thinking_budget, Integral | None, "a whole number from 0, or None")
         budget = self.thinking_budget
-        if budget is not None and (isinstance(budget, bool) or budget < 0):
-            raise ParameterError("thinking_budget", f"is {budget}; allowed: a whole number from 0, or None")
         if budget is not None and not self.thinking:
             raise ParameterError("thinking_budget", 'needs thinking=True or "auto"; there is none to limit')
         if self.answer_prefix and self.thinking:
@@ -137,16 +156,6 @@ class Request:
                 "response_format",
                 'cannot be combined with tools, for a call is no such text; give tool_choice="none"',
             )
-
-    def _check_turn(self) -> None:
-        """When it is answered: `priority` and `timeout`."""
-        _check("priority", self.priority, Integral, "a whole number from -100 to 100")
-        _check("timeout", self.timeout, Real | None, "seconds above 0, or None")
-        priority, timeout = self.priority, self.timeout
-        if isinstance(priority, bool) or not -100 <= priority <= 100:
-            raise ParameterError("priority", f"is {priority}; allowed: a whole number from -100 to 100")
-        if timeout is not None and (isinstance(timeout, bool) or not (isfinite(timeout) and timeout > 0)):
-            raise ParameterError("timeout", f"is {timeout}; allowed: seconds above 0, or None")
 
 
 def _check(name: str, value: object, kind: type | UnionType, allowed: str) -> None:

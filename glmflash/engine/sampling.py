@@ -1,15 +1,13 @@
 """How one request chooses its tokens and when it stops → a frozen value, checked when it is made."""
 
-import contextlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
-from operator import index
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING
 
 from glmflash.config import GenerationConfig
+from glmflash.engine.checked import flag, number, optional, whole
 from glmflash.errors import ConfigError, ParameterError
+from glmflash.shown import show
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,18 +69,18 @@ class Sampling:
 
     def __post_init__(self) -> None:
         checked = {
-            "max_new_tokens": _whole("max_new_tokens", self.max_new_tokens, 1, 10_000_000),
-            "temperature": _number("temperature", self.temperature, 0, 100),
-            "top_k": _whole("top_k", self.top_k, 0, 10_000_000, " (0 turns it off)"),
-            "top_p": _number("top_p", self.top_p, 0, 1),
-            "min_p": _number("min_p", self.min_p, 0, 1),
-            "repetition_penalty": _number("repetition_penalty", self.repetition_penalty, 0.01, 100),
-            "seed": _optional("seed", self.seed, 0, 2**63 - 1),
+            "max_new_tokens": whole("max_new_tokens", self.max_new_tokens, 1, 10_000_000),
+            "temperature": number("temperature", self.temperature, 0, 100),
+            "top_k": whole("top_k", self.top_k, 0, 10_000_000, " (0 turns it off)"),
+            "top_p": number("top_p", self.top_p, 0, 1),
+            "min_p": number("min_p", self.min_p, 0, 1),
+            "repetition_penalty": number("repetition_penalty", self.repetition_penalty, 0.01, 100),
+            "seed": optional("seed", self.seed, 0, 2**63 - 1),
             "stop": _stop(self.stop),
-            "ignore_eos": _flag("ignore_eos", self.ignore_eos),
-            "logprobs": _optional("logprobs", self.logprobs, 0, 20),
+            "ignore_eos": flag("ignore_eos", self.ignore_eos),
+            "logprobs": optional("logprobs", self.logprobs, 0, 20),
             "logits_processors": _processors(self.logits_processors),
-            "repetition_stop": _optional("repetition_stop", self.repetition_stop, 16, 1_000_000),
+            "repetition_stop": optional("repetition_stop", self.repetition_stop, 16, 1_000_000),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -109,7 +107,7 @@ class Sampling:
         names = [field.name for field in fields(cls)]
         for name in overrides:
             if name not in names:
-                raise ParameterError(_show(name), f"unknown; allowed: {', '.join(names)}")
+                raise ParameterError(show(name), f"unknown; allowed: {', '.join(names)}")
         try:
             defaults = cls(
                 temperature=config.temperature if config.do_sample else 0.0,
@@ -122,53 +120,13 @@ class Sampling:
         return replace(defaults, **overrides)  # type: ignore[arg-type]  # checked as it is made
 
 
-def _show(value: object) -> str:
-    """A value for a message: short, and without memory addresses."""
-    if isinstance(value, (str, bool, Real)) or value is None:
-        try:
-            text = str(value) if isinstance(value, Real) else repr(value)
-        except ValueError:  # an integer with too many digits to print
-            return "a huge number"
-        return text if len(text) <= 40 else text[:37] + "..."
-    return f"a {type(value).__name__}"
-
-
-def _number(name: str, value: object, low: float, high: float) -> float:
-    number = math.nan  # which fails every comparison
-    if isinstance(value, (int, float, Real)) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            number = float(value)
-    if not low <= number <= high:
-        raise ParameterError(name, f"got {_show(value)}; allowed is a number from {low} to {high}")
-    return number
-
-
-def _whole(name: str, value: object, low: int, high: int, hint: str = "") -> int:
-    whole = isinstance(value, (int, Integral)) and not isinstance(value, bool)
-    number = index(value) if whole and isinstance(value, SupportsIndex) else low - 1
-    if not low <= number <= high:
-        allowed = f"a whole number from {low} to {high}{hint}"
-        raise ParameterError(name, f"got {_show(value)}; allowed is {allowed}")
-    return number
-
-
-def _optional(name: str, value: object, low: int, high: int) -> int | None:
-    return None if value is None else _whole(name, value, low, high, ", or None")
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ParameterError(name, f"got {_show(value)}; allowed is True or False")
-    return value
-
-
 def _stop(value: object) -> tuple[str, ...]:
     strings = (value,) if isinstance(value, str) else value
     if not isinstance(strings, (tuple, list)) or len(strings) > 64:
         raise ParameterError("stop", f"got {_count(strings)}; allowed is a tuple of at most 64 strings")
     for one in strings:
         if not isinstance(one, str) or not 0 < len(one) <= 1000:
-            raise ParameterError("stop", f"holds {_show(one)}; allowed are strings of 1 to 1000 characters")
+            raise ParameterError("stop", f"holds {show(one)}; allowed are strings of 1 to 1000 characters")
     return tuple(strings)
 
 
@@ -181,4 +139,4 @@ def _processors(value: object) -> tuple[LogitsProcessor, ...]:
 
 
 def _count(value: object) -> str:
-    return f"{len(value)} items" if isinstance(value, (tuple, list)) else _show(value)
+    return f"{len(value)} items" if isinstance(value, (tuple, list)) else show(value)

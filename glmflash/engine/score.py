@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from glmflash.bounds import CHARACTERS_PER_TOKEN
 from glmflash.engine.prefix import Prefix
 from glmflash.engine.request import Request
 from glmflash.errors import ContextLengthError, NumericsError, ParameterError
@@ -77,11 +78,16 @@ def score(self: "Engine", request: Request, texts: Sequence[str]) -> "Future[tup
 def _check(self: "Engine", request: Request, texts: Sequence[str]) -> None:
     if isinstance(texts, str) or not texts or not all(map(_is_text, texts)):
         raise ParameterError("texts", "has to be a list of one or more strings, none of them empty")
-    if request.thinking or request.response_format or request.must_call:
-        raise ParameterError(
-            "thinking, response_format and tool_choice",
-            "cannot be given where answers are compared as they are",
-        )
+    if len(texts) > _MOST or sum(map(len, texts)) > CHARACTERS_PER_TOKEN * _MOST:  # before they are encoded
+        raise ParameterError("texts", f"are far too long or many; allowed: at most {_MOST} tokens in all")
+    refused = (
+        ("thinking", bool(request.thinking)),
+        ("response_format", request.response_format is not None),
+        ("tool_choice", bool(request.must_call)),
+    )
+    for name, given in refused:
+        if given:
+            raise ParameterError(name, "cannot be given where answers are compared as they are")
     if not TemplateStyle.of(self.tokenizer.controls).switch:
         raise ParameterError("texts", "cannot be compared: this checkpoint always thinks before it answers")
 

@@ -8,6 +8,7 @@ from glmflash.engine.recorded import Answers
 from glmflash.errors import ParameterError
 from glmflash.kv.memory import parse_memory
 from glmflash.media.policy import InputPolicy
+from glmflash.shown import show
 
 __all__ = ["Settings"]
 
@@ -64,13 +65,13 @@ class Settings:
         parse_memory(self.kv_memory)
         parse_memory(self.vision_memory, parameter="vision_memory")
         if self.kv_dtype not in ("auto", "int8"):
-            raise ParameterError("kv_dtype", f'is {self.kv_dtype!r:.40}; allowed: "auto" or "int8"')
+            raise ParameterError("kv_dtype", f'is {show(self.kv_dtype)}; allowed: "auto" or "int8"')
         for name in ("max_batch", "max_step_tokens", "max_waiting"):
             value: object = getattr(self, name)
             if value is None and name == "max_step_tokens":
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ParameterError(name, f"is {value!r:.40}; allowed: a whole number from 1")
+                raise ParameterError(name, f"is {show(value)}; allowed: a whole number from 1")
         object.__setattr__(self, "observers", Observers(self.observers).functions)
         if self.answers is not None and not all(
             callable(getattr(self.answers, name, None)) for name in _ASKED

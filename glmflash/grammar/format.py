@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from glmflash.errors import ParameterError
+from glmflash.bounds import check_tree
+from glmflash.errors import ContextLengthError, MessageError, ParameterError
 from glmflash.grammar import guidance
 
 __all__ = ["Kind", "ResponseFormat"]
@@ -89,6 +90,10 @@ class ResponseFormat:
     @classmethod
     def schema(cls, schema: object) -> "ResponseFormat":
         """JSON that a schema allows; the schema as an object."""
+        try:
+            check_tree(schema, "has a schema that")
+        except (ContextLengthError, MessageError) as error:
+            raise ParameterError("response_format", str(error)) from None
         try:
             text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:

@@ -34,7 +34,8 @@ def check(kind: str, rule: str) -> None:
     """
     library = _library()
     with _refusing("cannot be enforced"):
-        failed, said = library.LLMatcher.validate_grammar_with_warnings(_grammar(library, kind, rule))
+        grammar, limits = _grammar(library, kind, rule), _limits(library, kind, rule)
+        failed, said = library.LLMatcher.validate_grammar_with_warnings(grammar, limits=limits)
         if failed:
             raise ValueError(said[0])
 
@@ -62,9 +63,9 @@ class Guidance:
         """
         with _refusing("cannot be enforced"):
             grammar = _grammar(self._library, kind, rule)
-            return Matched(
-                self._library.LLMatcher(self._tokens, grammar, log_level=0), vocabulary=self._vocabulary
-            )
+            limits = _limits(self._library, kind, rule)
+            matcher = self._library.LLMatcher(self._tokens, grammar, log_level=0, limits=limits)
+            return Matched(matcher, vocabulary=self._vocabulary)
 
 
 class Matched:
@@ -156,6 +157,18 @@ def _grammar(library: Any, kind: str, rule: str) -> str:  # noqa: ANN401 - see a
     # A schema may hold options of the library; these are not its to choose, or the text would be no JSON.
     overrides = {"whitespace_pattern": _BLANK, "item_separator": ",", "key_separator": ":"}
     return str(matcher.grammar_from_json_schema(json.loads(rule), overrides=overrides))
+
+
+def _limits(library: Any, kind: str, rule: str) -> Any:  # noqa: ANN401 - see above
+    """What the library may spend: masks are made between the steps of all requests, which wait meanwhile.
+
+    An expression such as `(a{1000}){1000}` would take ten seconds. A list of ten thousand values takes a
+    large part of the library's own limit when it is read, and nothing later.
+    """
+    has_expression = kind == "regex" or '"pattern' in rule
+    return library.LLParserLimits(
+        initial_lexer_fuel=50_000 if has_expression else 1_000_000, max_lexer_states=50_000
+    )
 
 
 @contextmanager

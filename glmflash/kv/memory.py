@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from glmflash.errors import ParameterError
+from glmflash.shown import show
 
 __all__ = ["auto_memory", "available_memory", "count_blocks", "parse_memory"]
 
@@ -16,6 +17,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_MOST = 2**60  # bytes; no machine has as many
 _UNITS = {"b": 1} | {
     f"{letter}{infix}b": base**power
     for power, letter in enumerate("kmgt", 1)
@@ -31,21 +33,21 @@ def parse_memory(value: str | int, *, parameter: str = "kv_memory") -> int | Non
         parameter: What an error calls it.
 
     Raises:
-        ParameterError: If it is none of that, or negative.
+        ParameterError: If it is none of that, negative, or more than any machine has.
 
     Example:
         >>> parse_memory("1.5 GiB"), parse_memory("512MB"), parse_memory(4096), parse_memory("auto")
         (1610612736, 512000000, 4096, None)
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST:
         return value
     if isinstance(value, str):
         if value == "auto":
             return None
         found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) ?([a-z]{1,3})", value.strip().lower(), re.ASCII)
-        if found and found[2] in _UNITS:
-            return int(float(found[1]) * _UNITS[found[2]])
-    raise ParameterError(parameter, f'is {value!r:.40}; allowed: bytes, a text like "4 GiB", or "auto"')
+        if found and found[2] in _UNITS and (size := int(float(found[1]) * _UNITS[found[2]])) < _MOST:
+            return size
+    raise ParameterError(parameter, f'is {show(value)}; allowed: bytes, a text like "4 GiB", or "auto"')
 
 
 def auto_memory(device: torch.device | str) -> int:

@@ -14,6 +14,7 @@ from glmflash.errors import FetchError, ImageError, ParameterError
 from glmflash.media.pages import page_numbers
 from glmflash.media.policy import InputPolicy
 from glmflash.media.sources import name_of, read_bytes
+from glmflash.shown import show
 
 __all__ = ["PdfPages", "read_pdf"]
 
@@ -147,13 +148,13 @@ def read_pdf(
 
 def _check(dpi: object, password: object, max_pages: object, policy: object) -> None:
     if isinstance(dpi, bool) or not isinstance(dpi, int | float) or not 0 < dpi < math.inf:
-        raise ParameterError("dpi", f"is {dpi!r:.40}; allowed: a number above 0, such as 150")
+        raise ParameterError("dpi", f"is {show(dpi)}; allowed: a number above 0, such as 150")
     if not isinstance(password, str | None):
         raise ParameterError("password", f"is a {type(password).__name__}; allowed: a string or None")
     if password and ("\0" in password or any("\ud800" <= letter <= "\udfff" for letter in password)):
         raise ParameterError("password", "holds characters that no password has: NUL, or half of a pair")
     if type(max_pages) is not int or max_pages < 1:
-        raise ParameterError("max_pages", f"is {max_pages!r:.40}; allowed: a whole number from 1")
+        raise ParameterError("max_pages", f"is {show(max_pages)}; allowed: a whole number from 1")
     if not isinstance(policy, InputPolicy):
         raise ParameterError("policy", f"is a {type(policy).__name__}; allowed: an InputPolicy or None")
 

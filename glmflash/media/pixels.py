@@ -11,6 +11,7 @@ from PIL import Image
 from glmflash.config import PreprocessorConfig
 from glmflash.errors import ImageError, ParameterError
 from glmflash.media.arrays import Pixels
+from glmflash.shown import show
 
 __all__ = ["digest", "fit", "resize", "smart_resize", "thumbnail"]
 
@@ -101,7 +102,7 @@ def fit(
     """
     limit = max_image_tokens
     if limit is not None and (type(limit) is not int or limit < 1):
-        raise ParameterError("max_image_tokens", f"is {limit!r}; allowed: a whole number from 1, or None")
+        raise ParameterError("max_image_tokens", f"is {show(limit)}; allowed: a whole number from 1, or None")
     size = smart_resize(
         height,
         width,

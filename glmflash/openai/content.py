@@ -8,6 +8,7 @@ picture ever made are a `DataUrl`, and a `Url` then.
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from glmflash.bounds import check_chat
 from glmflash.errors import FetchError, MessageError
 from glmflash.media.sources import DataUrl, Url
 from glmflash.prompt.messages import kind_of
@@ -35,6 +36,7 @@ def chat(messages: object, *, urls: bool = False) -> list[dict[str, object]]:
     Raises:
         MessageError: If something in it is unknown, malformed, or names a file.
         FetchError: If a picture is somewhere on the network, and URLs are off.
+        ContextLengthError: If there is more of it than any prompt holds.
 
     Example:
         >>> chat([{"role": "user", "content": [
@@ -43,6 +45,7 @@ def chat(messages: object, *, urls: bool = False) -> list[dict[str, object]]:
     """
     if not isinstance(messages, list):
         raise MessageError(f"messages is {kind_of(messages)}; allowed: a list of objects")
+    check_chat(messages)
     return [_message(message, f"messages[{i}]", urls) for i, message in enumerate(messages)]
 
 

@@ -14,6 +14,7 @@ from glmflash.plan.job import BLOCK_SIZE, Job, Use
 from glmflash.plan.parts import Part, as_html, as_text, gib
 from glmflash.plan.source import Source
 from glmflash.quant import QuantizationConfig
+from glmflash.shown import show
 
 __all__ = ["Plan", "plan"]
 
@@ -293,6 +294,6 @@ def _check(use: Use, longest: int) -> None:
     for name, low, high in (("context", 1, longest), ("batch", 1, 2**20), ("image_tokens", 0, 2**20)):
         value: object = getattr(use, name)
         if type(value) is not int or not low <= value <= high:
-            raise ParameterError(name, f"is {value!r:.40}; allowed: a whole number from {low} to {high}")
+            raise ParameterError(name, f"is {show(value)}; allowed: a whole number from {low} to {high}")
     if use.kv_dtype not in ("auto", "int8"):
-        raise ParameterError("kv_dtype", f'is {use.kv_dtype!r:.40}; allowed: "auto" or "int8"')
+        raise ParameterError("kv_dtype", f'is {show(use.kv_dtype)}; allowed: "auto" or "int8"')

@@ -12,6 +12,7 @@ from glmflash.ops.int8 import choose_kernel
 from glmflash.plan.parts import Part
 from glmflash.plan.source import Source
 from glmflash.quant import QuantizationConfig
+from glmflash.shown import show
 from glmflash.weights.jobs import EMBEDDINGS, HEAD, Job, Parts, choose, jobs
 
 __all__ = ["Target", "Weights"]
@@ -168,14 +169,14 @@ def _place(device: str | torch.device) -> torch.device:
     except (RuntimeError, TypeError):
         place = torch.device("meta")
     if place.type not in ("cpu", "cuda"):
-        raise ParameterError("device", f"is {device!r:.80}; allowed: 'auto', 'cpu', 'cuda', 'cuda:1'")
+        raise ParameterError("device", f"is {show(device)}; allowed: 'auto', 'cpu', 'cuda', 'cuda:1'")
     return place
 
 
 def _named(dtype: str | torch.dtype) -> torch.dtype:
     named = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if named is None or named not in _DTYPES.values():
-        raise ParameterError("dtype", f"is {dtype!r:.80}; allowed: 'auto', {', '.join(map(repr, _DTYPES))}")
+        raise ParameterError("dtype", f"is {show(dtype)}; allowed: 'auto', {', '.join(map(repr, _DTYPES))}")
     return named
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from glmflash.bounds import check_chat
 from glmflash.errors import MessageError
 
 __all__ = [
@@ -106,6 +107,7 @@ def parse(messages: Sequence[Mapping[str, object]]) -> tuple[tuple[Message, ...]
 
     Raises:
         MessageError: If a role, part, tool call or type is not one of those allowed.
+        ContextLengthError: If it is larger than any prompt; see `bounds`.
 
     Example:
         >>> chat, pictures = parse([{"role": "user", "content": [
@@ -117,6 +119,7 @@ def parse(messages: Sequence[Mapping[str, object]]) -> tuple[tuple[Message, ...]
         raise MessageError(f"messages is {kind_of(messages)}; give a list of messages")
     if not messages:
         raise MessageError("messages is empty; give at least one, such as {'role': 'user', 'content': '...'}")
+    check_chat(messages)
     sources = list[object]()
     chat = tuple(_message(message, f"messages[{i}]", sources) for i, message in enumerate(messages))
     return chat, tuple(sources)

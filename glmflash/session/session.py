@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
+from glmflash.engine.checked import optional
 from glmflash.engine.request import Options
 from glmflash.engine.stream import Stream
 from glmflash.output.result import Result
@@ -158,6 +159,7 @@ class Session:
     ) -> list[dict[str, object]]:
         """The conversation with the question behind it, its pictures read."""
         salt, most = options.get("cache_salt"), options.pop("max_image_tokens", None)  # not for earlier ones
+        optional("max_image_tokens", most, 1, 10_000_000)
         if isinstance(text, str) or images is not None or videos is not None:
             text = question(text, images=images, videos=videos)  # type: ignore[arg-type]  # it checks
         asked.question = read(

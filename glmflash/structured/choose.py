@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from types import MappingProxyType
 from typing import Unpack
 
@@ -14,6 +16,8 @@ from glmflash.errors import ParameterError
 from glmflash.structured.fields_html import bar, to_table
 
 __all__ = ["Choices", "choose"]
+
+_MOST = 2048  # each has a token, and an end
 
 
 def __dir__() -> list[str]:
@@ -103,19 +107,43 @@ def choose(
         >>> round(sum(answers.values()), 6)
         1.0
     """
-    given: object = options
-    listed = list(options) if isinstance(given, Iterable) and not isinstance(given, str) else []
+    listed = _listed(options)
+    engine = self.engine
+    messages = prepare.question(text, images=images, system=system)
+    request = prepare.request(messages, settings, defaults=engine.generation)
+    with _naming():
+        found = engine.wait(engine.score(request, listed))
+    return Choices({option: sum(logprobs) for option, logprobs in zip(listed, found, strict=True)})
+
+
+def _listed(options: object) -> list[str]:
+    listed = (
+        list(islice(options, _MOST + 1))
+        if isinstance(options, Iterable) and not isinstance(options, str)
+        else []
+    )
     if not listed or not all(map(_is_text, listed)) or len(set(listed)) < len(listed):
         raise ParameterError(
             "options",
             "is empty, has one twice, or holds what is no text; allowed: a list of different strings",
         )
-    engine = self.engine
-    messages = prepare.question(text, images=images, system=system)
-    request = prepare.request(messages, settings, defaults=engine.generation)
-    found = engine.wait(engine.score(request, listed))
-    return Choices({option: sum(logprobs) for option, logprobs in zip(listed, found, strict=True)})
+    if len(listed) > _MOST:
+        raise ParameterError("options", f"has more than {_MOST:,}; allowed: as many, of 4,096 tokens in all")
+    return listed
+
+
+@contextmanager
+def _naming() -> Iterator[None]:
+    """What the engine calls texts was given as options."""
+    try:
+        yield
+    except ParameterError as error:
+        if error.parameter != "texts":
+            raise
+        raise ParameterError("options", str(error.args[1])) from None
 
 
 def _is_text(option: object) -> bool:
-    return isinstance(option, str)
+    return (
+        isinstance(option, str) and option == option.encode(errors="ignore").decode()
+    )  # half a pair is none

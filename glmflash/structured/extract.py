@@ -12,6 +12,7 @@ from glmflash.engine.request import Options
 from glmflash.errors import ExtractionError, ParameterError
 from glmflash.output.result import Result
 from glmflash.prompt.messages import question
+from glmflash.shown import show
 from glmflash.structured.answers import object_fields, word_field
 from glmflash.structured.extraction import Extraction, Field
 from glmflash.structured.kinds import Kind
@@ -98,7 +99,7 @@ def extract(
         ExtractionError: If a field could not be read.
         ParameterError: If the schema cannot be asked for, or an option is wrong; and what a call raises.
     """
-    _check(by, on_error, options)
+    _check(by, on_error, instruction, options)
     kind = read_schema(schema)
     read, results = _answers(self, image, kind, _Way(by, boxes, constrain, instruction), options)
     if on_error == "raise":
@@ -121,11 +122,13 @@ class _Way:
     instruction: str | None
 
 
-def _check(by: object, on_error: object, options: Mapping[str, object]) -> None:
+def _check(by: object, on_error: object, instruction: object, options: Mapping[str, object]) -> None:
+    if not isinstance(instruction, str | None):
+        raise ParameterError("instruction", f"is {show(instruction)}; allowed: a string, or None")
     if by not in ("field", "object"):
-        raise ParameterError("by", f"is {by!r:.80}; allowed: 'field' or 'object'")
+        raise ParameterError("by", f"is {show(by)}; allowed: 'field' or 'object'")
     if on_error not in ("raise", "none"):
-        raise ParameterError("on_error", f"is {on_error!r:.80}; allowed: 'raise' or 'none'")
+        raise ParameterError("on_error", f"is {show(on_error)}; allowed: 'raise' or 'none'")
     for name in _OURS:
         if options.get(name) is not None:
             raise ParameterError(name, "cannot be given to extract: the schema says what an answer is")

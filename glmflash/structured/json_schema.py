@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
+from typing import NamedTuple
 
-from glmflash.errors import ParameterError
+from glmflash.bounds import check_tree
+from glmflash.errors import ContextLengthError, MessageError, ParameterError
 from glmflash.structured import composites, kinds
 from glmflash.structured.kinds import Kind, Part
 
@@ -13,7 +16,7 @@ _ALLOWED = (
     "allowed: type string, integer, number, boolean, array or object, enum, const, null beside one of them, "
     "and $ref to what the schema itself defines"
 )
-_DEEPEST = 32
+_DEEPEST, _MOST = 32, 1000
 _LIMITS = ("pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems")
 
 
@@ -35,10 +38,23 @@ def json_kind(schema: Mapping[str, object], name: str = "schema") -> Kind:
         >>> json_kind({"type": "object", "properties": {"total": {"type": "number"}}}).parts[0].required
         False
     """
-    return _kind(schema, name, schema, 0)
+    try:
+        check_tree(schema, name)
+    except (ContextLengthError, MessageError) as error:
+        raise ParameterError(name, str(error)) from None
+    return _kind(schema, name, _Root(schema, count(1)), 0)
 
 
-def _kind(given: object, name: str, root: Mapping[str, object], depth: int) -> Kind:
+class _Root(NamedTuple):
+    """The whole schema, and how many parts of it were read: references can make a thousand of each."""
+
+    schema: Mapping[str, object]
+    parts: "count[int]"
+
+
+def _kind(given: object, name: str, root: _Root, depth: int) -> Kind:
+    if next(root.parts) > _MOST:
+        raise ParameterError(name, f"is one of more than {_MOST} parts; give a schema for what is wanted")
     if depth > _DEEPEST:
         raise ParameterError(name, f"is nested deeper than {_DEEPEST}, or holds itself; a schema has to end")
     schema, optional = _resolved(given, name, root)
@@ -48,7 +64,7 @@ def _kind(given: object, name: str, root: Mapping[str, object], depth: int) -> K
     return composites.maybe(kind) if optional else kind
 
 
-def _resolved(given: object, name: str, root: Mapping[str, object]) -> tuple[Mapping[str, object], bool]:
+def _resolved(given: object, name: str, root: _Root) -> tuple[Mapping[str, object], bool]:
     """The schema that is meant, references followed, and whether null will do."""
     optional = False
     for _ in range(_DEEPEST):
@@ -77,8 +93,8 @@ def _resolved(given: object, name: str, root: Mapping[str, object]) -> tuple[Map
     return given, optional
 
 
-def _referred(reference: object, name: str, root: Mapping[str, object]) -> object:
-    found: object = root
+def _referred(reference: object, name: str, root: _Root) -> object:
+    found: object = root.schema
     if isinstance(reference, str) and reference.startswith("#"):
         for key in reference[1:].strip("/").split("/"):
             key = key.replace("~1", "/").replace("~0", "~")
@@ -88,7 +104,7 @@ def _referred(reference: object, name: str, root: Mapping[str, object]) -> objec
     raise ParameterError(name, f"refers to what the schema does not define; {_ALLOWED}")
 
 
-def _of(schema: Mapping[str, object], name: str, root: Mapping[str, object], depth: int) -> Kind:
+def _of(schema: Mapping[str, object], name: str, root: _Root, depth: int) -> Kind:
     options = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(options, list):
         if not all(one is None or isinstance(one, (str, int, float)) for one in options):
@@ -113,7 +129,7 @@ def _of(schema: Mapping[str, object], name: str, root: Mapping[str, object], dep
     raise ParameterError(name, f"is of a type that cannot be asked for; {_ALLOWED}")
 
 
-def _array(schema: Mapping[str, object], name: str, root: Mapping[str, object], depth: int) -> Kind:
+def _array(schema: Mapping[str, object], name: str, root: _Root, depth: int) -> Kind:
     several = schema.get("prefixItems")
     if isinstance(several, list) and several:
         rows = [_kind(one, f"{name}[{place}]", root, depth) for place, one in enumerate(several)]
@@ -121,7 +137,7 @@ def _array(schema: Mapping[str, object], name: str, root: Mapping[str, object], 
     return composites.many(_kind(schema.get("items"), f"{name}[]", root, depth))
 
 
-def _object(schema: Mapping[str, object], name: str, root: Mapping[str, object], depth: int) -> Kind:
+def _object(schema: Mapping[str, object], name: str, root: _Root, depth: int) -> Kind:
     properties, required = schema.get("properties"), schema.get("required")
     if not isinstance(properties, Mapping) or not properties:
         raise ParameterError(name, "is an object without properties; give it those that are wanted")

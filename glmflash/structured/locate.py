@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Unpack, cast
 
 from glmflash.asks import Asks
+from glmflash.bounds import MAX_CHARACTERS
 from glmflash.engine.request import Options
 from glmflash.errors import ParameterError
 from glmflash.output.boxes import Box
@@ -68,4 +69,8 @@ def _filled(template: object, what: object) -> str:
         raise ParameterError("template", "has no place for the thing; write {} where it goes")
     if not isinstance(what, str) or not what.strip():
         raise ParameterError("what", "is empty or no text; give a few words, such as 'the Save button'")
+    if len(template) + template.count("{}") * len(what) > MAX_CHARACTERS:
+        raise ParameterError(
+            "what", f"is too long for the template; allowed: {MAX_CHARACTERS:,} characters in all"
+        )
     return template.replace("{}", what)

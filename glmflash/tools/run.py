@@ -13,6 +13,7 @@ from glmflash.errors import MessageError, ParameterError
 from glmflash.output.result import Result, ToolCall
 from glmflash.prepare import conversation
 from glmflash.session.words import answer, read
+from glmflash.shown import show
 from glmflash.tools.describe import Tool, understand_all
 from glmflash.tools.returned import content, explain
 
@@ -128,9 +129,9 @@ def _checked(
 ) -> Mapping[str, Tool]:
     for name, bound in bounds.items():
         if not isinstance(bound, int) or bound is True or bound < 1:
-            raise ParameterError(name, f"is {bound!r:.80}; allowed: a whole number from 1")
+            raise ParameterError(name, f"is {show(bound)}; allowed: a whole number from 1")
     if on_error not in ("raise", "return"):
-        raise ParameterError("on_error", f"is {on_error!r:.80}; allowed: 'raise' or 'return'")
+        raise ParameterError("on_error", f"is {show(on_error)}; allowed: 'raise' or 'return'")
     if options.get("tools") is not None:
         raise ParameterError("tools", "is given beside functions, which are the tools; leave it out")
     return understand_all(functions)
