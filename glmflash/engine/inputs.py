@@ -17,6 +17,7 @@ from glmflash.media.clips import Clip
 from glmflash.media.patches import ClipPatches, Patches, still
 from glmflash.media.policy import InputPolicy
 from glmflash.media.read import read
+from glmflash.media.totals import Totals
 from glmflash.prompt.build import ClipLayout, Prompt, build
 from glmflash.prompt.messages import Video
 from glmflash.prompt.template import TemplateStyle, segments
@@ -74,15 +75,14 @@ def read_pictures(
         ParameterError: If `max_image_tokens` is less than an encoded picture has.
     """
     seen: list[Seen] = []
+    totals = Totals(policy)
     clips = {part.index for one in request.messages for part in one.parts if isinstance(part, Video)}
     for index, given in enumerate(request.pictures):
         try:
             if isinstance(given, EncodedImage):
                 _check_encoded(given, request, fingerprint)
             if index not in clips and isinstance(given, Clip | ClipPatches):
-                raise ImageError(
-                    "a clip is given as a picture; give it as videos=, or in a part of type 'video'"
-                )
+                raise ImageError("a clip is given as a picture; give it as videos=, or in a 'video' part")
             seen.append(
                 read_picture(
                     as_clip(given) if index in clips else given,
@@ -91,6 +91,7 @@ def read_pictures(
                     video_preprocessor=video_preprocessor,
                     max_image_tokens=request.max_image_tokens,
                     give_up=give_up,
+                    totals=totals,
                 )
             )
         except (ImageError, FetchError) as error:
@@ -109,6 +110,7 @@ def read_picture(
     video_preprocessor: PreprocessorConfig | None = None,
     max_image_tokens: int | None = None,
     give_up: Callable[[], bool] | None = None,
+    totals: Totals | None = None,
 ) -> Seen:
     """Decode, resize and cut one picture, or `Clip`; one that was read or encoded before stays as it is.
 
@@ -121,7 +123,7 @@ def read_picture(
     if isinstance(picture, Clip | ClipPatches):
         limits = video_preprocessor or preprocessor
         return read_clip(picture, limits, policy, max_image_tokens=max_image_tokens, give_up=give_up)
-    pixels = read(source(picture), policy=policy, give_up=give_up)
+    pixels = read(source(picture), policy=policy, give_up=give_up, totals=totals)
     return still(pixels, preprocessor, max_image_tokens=max_image_tokens)
 
 

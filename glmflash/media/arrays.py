@@ -68,13 +68,19 @@ def read_array(source: object, *, policy: InputPolicy) -> Pixels | None:
 
 
 def check_size(width: int, height: int, *, policy: Limits) -> None:
-    """Refuse a picture without pixels, or with too many.
+    """Refuse a picture without pixels, with too many, or too long a one.
 
     Raises:
         ImageError: With the size and the limit.
     """
     if width < 1 or height < 1:
         raise ImageError(f"is {width} x {height} pixels; each side needs at least one")
+    ratio = policy.max_aspect if isinstance(policy, InputPolicy) else None
+    if ratio is not None and max(width, height) > ratio * min(width, height):
+        raise ImageError(
+            f"is {width} x {height} pixels, and so longer than {ratio} times its other side, which is "
+            "InputPolicy.max_aspect; cut it into pieces"
+        )
     if width * height > policy.max_pixels:
         raise ImageError(
             f"is {width} x {height} pixels, more than the {policy.max_pixels} of"

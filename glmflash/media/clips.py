@@ -146,7 +146,7 @@ def _film(clip: Clip, policy: InputPolicy) -> Film:
         raise ParameterError("fps and timestamps", "are for frames and arrays; a file says them itself")
     if isinstance(source, Image.Image):
         return open_animation(source, policy=policy.clips)
-    data = read_bytes(source, policy=policy.clips)
+    data = read_bytes(source, policy=policy, limits=policy.clips)
     if data is None:
         raise ImageError(
             "is not a clip; allowed: a path, bytes, a binary file, glmflash.DataUrl, a PIL image, a list of"

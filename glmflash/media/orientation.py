@@ -14,6 +14,7 @@ _TAG = 0x0112
 _SIZES = {1: "B", 3: "H", 4: "I"}  # BYTE, SHORT, LONG
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _PREFIX = b"Exif\0\0"
+_LONGEST = 2**18  # letters of Exif as text; the orientation stands near its beginning
 
 
 def __dir__() -> list[str]:
@@ -47,8 +48,9 @@ def _exif(info: Mapping[str | tuple[int, int], object]) -> bytes:
     text = info.get("Raw profile type exif")
     if not isinstance(text, str):
         return b""
+    digits = "".join(text[:_LONGEST].split("\n", 3)[-1].split())
     try:
-        return bytes.fromhex("".join(text.split("\n")[3:]))
+        return bytes.fromhex(digits[: len(digits) // 2 * 2])
     except ValueError:
         return b""
 

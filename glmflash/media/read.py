@@ -5,50 +5,36 @@ image, array or tensor; and everything that can go wrong leaves here, as one `Im
 """
 
 import io
+import warnings
 from collections.abc import Callable
 
 import numpy as np
+import PIL
 from PIL import Image, ImageFile
 
 from glmflash.errors import FetchError, ImageError, ParameterError
 from glmflash.media.arrays import Pixels, Tensor, check_size, levels, read_array
 from glmflash.media.orientation import orientation
 from glmflash.media.policy import InputPolicy, Limits
+from glmflash.media.scan import format_of, scan
 from glmflash.media.sources import DataUrl, Url, name_of, read_bytes
+from glmflash.media.totals import Totals
 
-__all__ = ["explained", "is_picture", "opened", "read", "upright_rgb"]
+__all__ = ["explained", "is_picture", "opened", "read", "upright_rgb", "warn_if_old"]
 
-_MAGIC = (
-    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
-    ("JPEG", 0, b"\xff\xd8\xff"),
-    ("WEBP", 8, b"WEBP"),
-    ("GIF", 0, b"GIF8"),
-    ("BMP", 0, b"BM"),
-    ("TIFF", 0, b"II*\0"),
-    ("TIFF", 0, b"MM\0*"),
-    ("JPEG 2000", 4, b"jP  "),
-    ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
-    ("JPEG XL", 0, b"\xff\x0a"),
-    ("JPEG XL", 4, b"JXL "),
-    ("AVIF", 4, b"ftypavi"),
-    ("HEIC", 4, b"ftyphe"),
-    ("HEIC", 4, b"ftypmif1"),
-    ("MP4", 4, b"ftyp"),
-    ("ICO", 0, b"\0\0\1\0"),
-    ("PSD", 0, b"8BPS"),
-    ("PDF", 0, b"%PDF"),
-    ("EPS", 0, b"%!PS"),
-    ("SVG", 0, b"<svg"),
-)
+# For each orientation: whether rows and columns change places, and then how each is gone through.
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    1: (False, 1, 1),
+    2: (False, 1, -1),
+    3: (False, -1, -1),
+    4: (False, -1, 1),
+    5: (True, 1, 1),
+    6: (True, -1, 1),
+    7: (True, -1, -1),
+    8: (True, 1, -1),
 }
+_PILLOW = 13  # its decoders before have holes that are known
+_BAND = 2**20  # pixels that are converted at a time: a large picture is never there twice
 
 
 def __dir__() -> list[str]:
@@ -56,7 +42,11 @@ def __dir__() -> list[str]:
 
 
 def read(
-    source: object, *, policy: InputPolicy | None = None, give_up: Callable[[], bool] | None = None
+    source: object,
+    *,
+    policy: InputPolicy | None = None,
+    give_up: Callable[[], bool] | None = None,
+    totals: Totals | None = None,
 ) -> Pixels:
     """Read a picture as a person would see it: upright, on white, in 8-bit RGB, its first frame.
 
@@ -70,6 +60,7 @@ def read(
             neither changed, closed nor kept.
         policy: Limits; `InputPolicy()` if not given.
         give_up: Asked again and again while a URL is fetched; if it says yes, that ends at once.
+        totals: Counts the pictures of one request together; if not given, this one is all of them.
 
     Shapes:
         -> (H, W, 3) uint8, C-contiguous, in memory of its own
@@ -87,7 +78,7 @@ def read(
     if not isinstance(policy, InputPolicy):
         raise ParameterError("input_policy", f"is a {type(policy).__name__}; allowed: an InputPolicy or None")
     try:
-        return _read(source, policy, give_up)
+        return _read(source, policy, give_up, totals)
     except FetchError:
         raise
     except ImageError as error:
@@ -96,6 +87,20 @@ def read(
         problem = explained(error)
     # Raised outside the handlers: the cause's text can hold addresses, and its frames the caller's object.
     raise ImageError(f"{name_of(source)}: {problem}")
+
+
+def warn_if_old(version: str) -> None:
+    """Warn of a Pillow that pip would not have installed beside glmflash; said once, at import.
+
+    Example:
+        >>> warn_if_old("13.0.0")
+    """
+    if int(version.partition(".")[0]) < _PILLOW:
+        warnings.warn(
+            f"Pillow {version} has known holes in its decoders; glmflash needs Pillow {_PILLOW} or newer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def is_picture(value: object) -> bool:
@@ -112,12 +117,18 @@ def is_picture(value: object) -> bool:
     return isinstance(value, Image.Image | DataUrl | Url)
 
 
-def _read(source: object, policy: InputPolicy, give_up: Callable[[], bool] | None) -> Pixels:
+def _read(
+    source: object, policy: InputPolicy, give_up: Callable[[], bool] | None, totals: Totals | None
+) -> Pixels:
+    totals = Totals(policy) if totals is None else totals
+    totals.add(pictures=1)
     if isinstance(source, Image.Image):
+        totals.add(pixels=source.width * source.height)
         return upright_rgb(source, policy)
     data = read_bytes(source, policy=policy, give_up=give_up)
     if data is not None:
-        with opened(data, policy) as image:
+        totals.add(bytes=len(data))
+        with opened(data, policy, totals) as image:
             return upright_rgb(image, policy)
     samples = read_array(source, policy=policy)
     if samples is None:
@@ -125,26 +136,44 @@ def _read(source: object, policy: InputPolicy, give_up: Callable[[], bool] | Non
             "is not a picture; allowed: a path, bytes, a binary file, a PIL image, a NumPy array or torch "
             "tensor, glmflash.DataUrl, glmflash.Url"
         )
+    totals.add(pixels=samples.shape[0] * samples.shape[1])
     if samples.shape[2] == 4:
         return upright_rgb(Image.fromarray(samples), policy)
-    return samples if samples.shape[2] == 3 else _grey(samples[:, :, 0])
+    return samples if samples.shape[2] == 3 else np.repeat(samples, 3, axis=2)
 
 
-def opened(data: bytes, policy: Limits) -> Image.Image:
-    """An encoded picture of an allowed format, by its header; nothing is decoded yet.
+def opened(data: bytes, policy: Limits, totals: Totals | None = None) -> Image.Image:
+    """An encoded picture of an allowed format and size, by its structure; nothing is decoded yet.
+
+    This is the only place where Pillow is handed what somebody encoded. Some of its plugins reserve memory
+    for the whole picture as they open it, so its size is judged before that.
 
     Raises:
-        ImageError: If it is of no allowed format.
+        ImageError: If it is of no allowed format, too large, or has more parts than any picture needs.
     """
     allowed = ", ".join(policy.formats)
     if not data:
         raise ImageError(f"is empty; allowed: {allowed}")
-    found = next((name for name, at, magic in _MAGIC if data.startswith(magic, at)), None)
-    if found not in policy.formats:
+    found = format_of(data)
+    if found is None or found not in policy.formats:
         hint = "; glmflash.read_pdf has the pages of a PDF as pictures" if found == "PDF" else ""
         raise ImageError(
             f"is not an allowed picture: found {found or 'no known format'}; allowed: {allowed}{hint}"
         )
+    outline = scan(data, found, frames=policy.max_frames)
+    check_size(outline.width, outline.height, policy=policy)
+    memory = outline.width * outline.height * outline.cost
+    if isinstance(policy, InputPolicy) and memory > policy.max_memory:
+        raise ImageError(
+            f"is {outline.width} x {outline.height} pixels, and would take {memory >> 20} MiB to decode as "
+            f"{found}, more than the {policy.max_memory >> 20} of InputPolicy.max_memory; make the picture "
+            "smaller, or save it otherwise"
+        )
+    if policy.max_frames is not None and outline.frames > policy.max_frames:
+        name = f"{type(policy).__name__}.max_frames"
+        raise ImageError(f"has more than {policy.max_frames} frames, which is {name}; give one of them")
+    if totals is not None:
+        totals.add(pixels=outline.width * outline.height)
     return Image.open(io.BytesIO(data), formats=(found,))
 
 
@@ -158,14 +187,19 @@ def upright_rgb(image: Image.Image, policy: Limits) -> Pixels:
         ImageError: If it is too large, or has samples that are none.
     """
     check_size(*image.size, policy=policy)  # from the header: nothing is decoded yet
-    turn = _UPRIGHT.get(orientation(image.info))
+    turned, *steps = _UPRIGHT[orientation(image.info)]
     key = _transparent_colour(image)
     image.load()
-    check_size(*image.size, policy=policy)  # a GIF's first frame may be larger than its header says
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep(image, key, turn)
-    rgb = _rgb(image, key)
-    return np.array(rgb if turn is None else rgb.transpose(turn))  # (H, W, 3)
+    check_size(*image.size, policy=policy)  # decoding may have found another
+    width, height = image.size
+    pixels = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)  # as it will stand
+    stored = (pixels.swapaxes(0, 1) if turned else pixels)[:: steps[0], :: steps[1]]  # (height, width, 3)
+    rows = max(_BAND // width, 1)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        band = image if rows >= height else image.crop((0, top, width, bottom))
+        stored[top:bottom] = _deep(band, key) if _is_deep(image.mode) else np.asarray(_rgb(band, key))
+    return pixels
 
 
 def _rgb(image: Image.Image, key: object) -> Image.Image:
@@ -195,24 +229,22 @@ def _transparent_colour(image: Image.Image) -> object:
     return key
 
 
-def _deep(image: Image.Image, key: object, turn: Image.Transpose | None) -> Pixels:
-    """Samples of 16 bits, as Pillow holds them in modes I;16 and I, or floats 0..1 in mode F."""
-    if turn is not None:
-        image = image.transpose(turn)
+def _is_deep(mode: str) -> bool:
+    return mode.startswith("I") or mode == "F"
+
+
+def _deep(image: Image.Image, key: object) -> Pixels:
+    """Samples of 16 bits, as Pillow holds them in modes I;16 and I, or floats 0..1 in mode F: (H, W, 1)."""
     samples = np.asarray(image)
     if image.mode == "F":
-        return _grey(levels(samples))
+        return levels(samples)[:, :, None]
     low, high = int(samples.min()), int(samples.max())
     if low < 0 or high > 0xFFFF:
         raise ImageError(f"has samples from {low} to {high} in mode {image.mode}; allowed: 0 to 65535")
     grey = (samples >> 8).astype(np.uint8)  # the high byte, as for 16-bit RGB; a convert() would clip
     if isinstance(key, int):
         grey[samples == key] = 255
-    return _grey(grey)
-
-
-def _grey(samples: Pixels) -> Pixels:
-    return np.repeat(samples[:, :, None], 3, axis=2)  # (H, W, 3)
+    return grey[:, :, None]
 
 
 def explained(error: Exception) -> str:
@@ -223,3 +255,6 @@ def explained(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "does not fit into memory"
     return f"is damaged or cut short, and cannot be decoded ({kind})"
+
+
+warn_if_old(PIL.__version__)

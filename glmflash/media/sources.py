@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from glmflash.errors import FetchError, ImageError, ParameterError
 from glmflash.media.fetch.client import fetch
+from glmflash.media.folders import inside, unmoved
 from glmflash.media.policy import InputPolicy, Limits
 
 __all__ = ["BinaryFile", "DataUrl", "Url", "from_url", "name_of", "read_bytes"]
@@ -77,32 +78,41 @@ def from_url(url: str) -> DataUrl | Url:
     return DataUrl(url) if url[:5].lower() == "data:" else Url(url)
 
 
-def read_bytes(source: object, *, policy: Limits, give_up: Callable[[], bool] | None = None) -> bytes | None:
+def read_bytes(
+    source: object,
+    *,
+    policy: InputPolicy,
+    limits: Limits | None = None,
+    give_up: Callable[[], bool] | None = None,
+) -> bytes | None:
     """Fetch the bytes of an encoded picture; None if `source` is of no kind that holds encoded bytes.
 
     Args:
         source: A path, bytes-like object, binary file, `DataUrl` or `Url`. A plain string is a path.
             A seekable file is read from its start, and its position is put back.
-        policy: Gives the most bytes that are read, and the hosts that they may be fetched from.
+        policy: Gives the most bytes that are read, the folders that files may lie in, and the hosts that they
+            may be fetched from.
+        limits: Gives the most bytes in its place.
         give_up: Asked again and again while a URL is fetched; if it says yes, that ends at once.
 
     Raises:
         ImageError: If there are no bytes, too many, or they cannot be read.
         FetchError: If `source` is a `Url`, and may not or cannot be fetched.
     """
+    limits = policy if limits is None else limits
     if isinstance(source, Url):
-        if not isinstance(policy, InputPolicy) or policy.urls is None:
+        if policy.urls is None:
             raise FetchError(_no_fetch(source.url))
-        return fetch(source.url, policy.urls, max_bytes=policy.max_bytes, give_up=give_up)
+        return fetch(source.url, policy.urls, max_bytes=limits.max_bytes, give_up=give_up)
     if isinstance(source, DataUrl):
-        return _data_url(source.url, policy)
+        return _data_url(source.url, limits)
     if isinstance(source, str | os.PathLike):
-        return _path(source, policy)
+        return _path(source, policy, limits)
     if isinstance(source, bytes | bytearray | memoryview):
-        _check_size(memoryview(source).nbytes, policy)
+        _check_size(memoryview(source).nbytes, limits)
         return bytes(source)
     if isinstance(source, BinaryFile):
-        return _file(source, policy)
+        return _file(source, limits)
     return None
 
 
@@ -142,12 +152,15 @@ def _check_size(size: int, policy: Limits) -> None:
         )
 
 
-def _path(path: str | os.PathLike[str], policy: Limits) -> bytes:
+def _path(path: str | os.PathLike[str], policy: InputPolicy, limits: Limits) -> bytes:
+    if re.match(r"[\\/]{2}", os.fspath(path)):
+        raise ImageError("is a path on another machine; allowed: files of this one")
+    place = None if policy.folders is None else inside(path, policy.folders)
     # Without O_NONBLOCK, opening a FIFO would wait for its writer. The open file is judged, not the
     # name, so that nothing can be swapped in between.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path if place is None else place, flags)
     except (OSError, ValueError) as error:
         problem = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a path"
         raise ImageError(f"cannot be opened: {problem}{_hint(path)}") from None
@@ -155,9 +168,11 @@ def _path(path: str | os.PathLike[str], policy: Limits) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("is not a regular file")
-        _check_size(status.st_size, policy)
+        if place is not None and not unmoved(place, status):
+            raise ImageError("was moved while it was opened")
+        _check_size(status.st_size, limits)
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            return _drain(file, policy)
+            return _drain(file, limits)
     finally:
         os.close(descriptor)  # here and not by `file`, which a folder's descriptor never becomes
 
