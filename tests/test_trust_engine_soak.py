@@ -134,6 +134,13 @@ class Mallinfo(ctypes.Structure):
     ]
 
 
+def large_pieces_go_back_at_once() -> None:
+    """Else glibc adapts to the largest picture, and may keep 64 MB of what was freed for each thread."""
+    trim_threshold, mmap_threshold = -1, -3  # see mallopt(3)
+    for what in (trim_threshold, mmap_threshold):
+        ctypes.CDLL(None).mallopt(what, 128 * 1024)
+
+
 def in_use() -> int:
     mallinfo = ctypes.CDLL(None).mallinfo2
     mallinfo.restype = Mallinfo
@@ -161,6 +168,7 @@ def look(clients: Clients, requests: int, cpu: float) -> Look:
 
 
 def test_ten_thousand_requests_leave_nothing_behind(nano_checkpoint, capsys):
+    large_pieces_go_back_at_once()
     nano = open_world(nano_checkpoint, "random")
     with nano.engine(blocks=128, vision_memory="256 KiB", max_waiting=64) as engine:
         clients, looks = Clients(nano, engine, hostile_pictures()), []
@@ -180,7 +188,7 @@ def test_ten_thousand_requests_leave_nothing_behind(nano_checkpoint, capsys):
     assert {(one.threads, one.files, one.free) for one in looks} == {(early.threads, early.files, 128)}
     assert late.blocks <= early.blocks * 1.01
     assert late.in_use <= early.in_use + 3 * 2**20  # tokenizers remembers ten thousand words, and fills up
-    assert late.resident <= early.resident + 16 * 2**20
+    assert late.resident <= early.resident * 1.02
     assert late.cpu <= early.cpu * 1.25  # processor seconds, for clocks tell what else the machine does
     assert stats.submitted == stats.answered + sum(stats.failed.values())
     assert stats.pool.used == 0
