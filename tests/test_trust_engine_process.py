@@ -16,7 +16,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is not 
 def test_e4_memory_that_ends_fails_only_its_request_every_time(tmp_path, cycles):
     """A network whose prompts take much, in a process that may not grow: what is smaller is answered."""
     checkpoint = random_checkpoint(
-        tmp_path / "wide", overrides={"text_config": {"intermediate_size": 16 * 1024, "num_hidden_layers": 2}}
+        tmp_path / "wide", overrides={"text_config": {"intermediate_size": 24 * 1024, "num_hidden_layers": 2}}
     )
     seen = run(
         f"CYCLES = {cycles}"
@@ -47,7 +47,7 @@ def test_e4_memory_that_ends_fails_only_its_request_every_time(tmp_path, cycles)
             return failed
         kept = []
         size, _ = resident()
-        resource.setrlimit(resource.RLIMIT_AS, (size + 64 * 2**20, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_AS, (size + 24 * 2**20, resource.RLIM_INFINITY))
         failed, sizes = [], []
         for _ in range(CYCLES):
             failed.append(spent())
