@@ -214,11 +214,7 @@ KINDS = [
 ]  # fmt: skip
 
 
-def test_a4_what_is_cut_short_is_never_grey():
-    assert damaged(KINDS, 1, 24) == []
-
-
-@pytest.mark.soak
+@pytest.mark.slow
 def test_a4_fifty_pictures_cut_at_64_places_are_never_grey():
     assert damaged(KINDS, 5, 64) == []
 

@@ -4,6 +4,9 @@
     clip_policy  limits on clips
     sources      path, bytes, file, data URL, URL → bytes
     fetch        a URL and what is allowed → bytes (the one place where pictures come from the network)
+    folders      a path → its real place, if that is allowed
+    scan         bytes → size and frames, by their structure; what is too much is refused
+    totals       what the pictures of one request come to
     arrays       NumPy array or torch tensor → uint8 samples
     orientation  EXIF bytes → how the picture is turned
     read         any source → pixels (the one place where pictures are decoded)
@@ -27,6 +30,7 @@ from glmflash.media.pdf import PdfPages, read_pdf
 from glmflash.media.policy import InputPolicy
 from glmflash.media.read import read
 from glmflash.media.sources import DataUrl, Url
+from glmflash.media.totals import Totals
 
 __all__ = [
     "Clip",
@@ -36,6 +40,7 @@ __all__ = [
     "InputPolicy",
     "PdfPages",
     "Timeline",
+    "Totals",
     "Url",
     "UrlPolicy",
     "open_clip",
