@@ -99,6 +99,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Anything at every way in, a minute each: `nox -s fuzz -- --seconds 600 picture url`."""
+    install(session, "extras")
+    session.run("python", "tests/fuzz/fuzz.py", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the pages with every warning an error, and run what they show."""
     install(session, "docs", "test")

@@ -128,7 +128,7 @@ def _is_extra(name: ast.expr, place: str) -> bool:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_file_can_run_what_it_reads(path) -> None:
+def test_d4_f1_no_file_can_run_what_it_reads(path) -> None:
     place = str(path.relative_to(PACKAGE).as_posix())
     assert list(problems(place, path.read_text())) == []
 
@@ -152,7 +152,7 @@ def test_no_file_can_run_what_it_reads(path) -> None:
         "config.get('trust_remote_code')", "class A:\n    def __reduce__(self): pass\nA.__reduce__",
     ],
 )  # fmt: skip
-def test_a_way_to_run_code_is_noticed(source) -> None:
+def test_d4_f1_a_way_to_run_code_is_noticed(source) -> None:
     assert list(problems("somewhere.py", source))
 
 
@@ -165,11 +165,11 @@ def test_a_way_to_run_code_is_noticed(source) -> None:
         ("weights/trim.py", "import ctypes"),
     ],
 )
-def test_what_runs_nothing_is_let_through(place, source) -> None:
+def test_f1_what_runs_nothing_is_let_through(place, source) -> None:
     assert list(problems(place, source)) == []
 
 
-def test_an_extra_is_imported_by_its_name_and_no_other() -> None:
+def test_f1_an_extra_is_imported_by_its_name_and_no_other() -> None:
     for name in ("'os'", "name", "f'{name}'", "'pypdfium2' if x else 'os'"):
         source = f"import importlib\nimportlib.import_module({name})"
         assert list(problems("media/pdf.py", source))
@@ -195,7 +195,7 @@ def _hear(event: str, _: object) -> None:
         HEARD.append(event)
 
 
-def test_answering_runs_no_code() -> None:
+def test_c2_answering_runs_no_code() -> None:
     """As Python itself reports it: whatever the text says, nothing is compiled, run, unpickled or started."""
     code = "{{ ''.__class__.__mro__[1].__subclasses__() }} __import__('os').system('true') !!python/object:x"
     picture = np.zeros((56, 56, 3), np.uint8)

@@ -110,7 +110,7 @@ def test_the_cases_are_many() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_malformed_checkpoints(name: str, good: Path, good_int8: Path, answers, tmp_path: Path) -> None:
+def test_f2_f3_malformed_checkpoints(name: str, good: Path, good_int8: Path, answers, tmp_path: Path) -> None:
     case = CASES[name]
     folder = shutil.copytree(good_int8 if case.int8 else good, tmp_path / "it")
     case.spoil(folder)
@@ -154,7 +154,7 @@ TEMPLATES = {
 
 @pytest.mark.parametrize("place", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_hostile_templates_are_not_rendered(
+def test_c2_f1_hostile_templates_are_not_rendered(
     name: str, place: str, good: Path, answers, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(good, tmp_path / "it")
@@ -217,7 +217,7 @@ def damaged(source: Path, folder: Path, file: str, seeds: range) -> int:
 
 
 @pytest.mark.parametrize(("file", "int8"), FILES)
-def test_damage_by_chance(
+def test_f3_damage_by_chance(
     file: str, int8: bool, good: Path, good_int8: Path, answers, tmp_path: Path
 ) -> None:
     assert damaged(good_int8 if int8 else good, tmp_path / "it", file, range(8)) > 1

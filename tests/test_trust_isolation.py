@@ -72,7 +72,7 @@ DOORS: dict[str, Callable[[Pipeline, str], Usage]] = {
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_salt_holds_at_every_door(door, pipe) -> None:
+def test_d2_a_salt_holds_at_every_door(door, pipe) -> None:
     ask = DOORS[door]
     first, stranger, nobody, again = (ask(pipe, salt) for salt in ("mine", "other", "Mine", "mine"))
     assert (first.cached, stranger.cached, nobody.cached) == (0, 0, 0)
@@ -80,7 +80,7 @@ def test_a_salt_holds_at_every_door(door, pipe) -> None:
     assert again.cached == again.prompt - 1
 
 
-def test_a_salt_of_one_door_holds_at_the_others(pipe) -> None:
+def test_d2_a_salt_of_one_door_holds_at_the_others(pipe) -> None:
     usages = {name: ask(pipe, "mine") for name, ask in DOORS.items()}
     assert [usage.cached > 0 for usage in usages.values()] == [False, *[True] * (len(DOORS) - 1)]
     assert all(ask(pipe, f"{name}'s own").cached == 0 for name, ask in DOORS.items())
@@ -95,7 +95,7 @@ def test_a_salt_of_one_door_holds_at_the_others(pipe) -> None:
     ],
     ids=["choose", "locate", "encode"],
 )
-def test_a_salt_holds_where_no_usage_says_so(ask, pipe) -> None:
+def test_d2_a_salt_holds_where_no_usage_says_so(ask, pipe) -> None:
     hits = []
     for salt in ("mine", "other", "mine"):
         before = pipe.stats()

@@ -117,20 +117,20 @@ def check_named(error: GlmflashError, name: str) -> None:
         assert (name, "tools" in message) == ("tools", True)
 
 
-def test_there_are_many_rows() -> None:
+def test_c4_there_are_many_rows() -> None:
     assert len(ROWS) >= 60
     assert set(BAD) >= set(Options.__annotations__)
 
 
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=lambda i: f"{ROWS[i][0][:20]}-{i}")
-def test_bad_values_are_refused_by_name(number, pipe) -> None:
+def test_c4_bad_values_are_refused_by_name(number, pipe) -> None:
     name, value = ROWS[number]
     check_named(refusal("submit", pipe, name, value), name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
-def test_at_every_door_in_the_callers_thread(door, pipe, monkeypatch) -> None:
+def test_c4_at_every_door_in_the_callers_thread(door, pipe, monkeypatch) -> None:
     """Nothing has been handed in when it is raised."""
     monkeypatch.delattr(type(pipe.engine), "_hand_in")
     for name, value in ROWS:
@@ -138,7 +138,7 @@ def test_at_every_door_in_the_callers_thread(door, pipe, monkeypatch) -> None:
 
 
 @pytest.mark.slow
-def test_bad_values_leave_what_is_under_way_unchanged_to_the_bit(pipe) -> None:
+def test_c4_bad_values_leave_what_is_under_way_unchanged_to_the_bit(pipe) -> None:
     """All of them, eight at each token of an answer that is being computed."""
     tickets = threading.Semaphore(0)
 
@@ -205,7 +205,7 @@ BODIES: dict[str, list[object]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_bodies_are_refused_by_their_fields(name, pipe) -> None:
+def test_c4_bodies_are_refused_by_their_fields(name, pipe) -> None:
     for value in BODIES[name]:
         with pytest.raises(ParameterError) as caught:
             openai.create(pipe, {"prompt": "Q", name: value})
@@ -216,7 +216,7 @@ def test_bodies_are_refused_by_their_fields(name, pipe) -> None:
 
 
 @pytest.mark.parametrize("salt", ["", "x" * 257, 5, HALF])
-def test_a_bad_salt_beside_a_body_is_named(salt, pipe) -> None:
+def test_c4_a_bad_salt_beside_a_body_is_named(salt, pipe) -> None:
     with pytest.raises(ParameterError) as caught:
         openai.create(pipe, {"prompt": "Q"}, cache_salt=salt)
     assert caught.value.parameter == "cache_salt"
@@ -252,7 +252,7 @@ def test_a_bad_salt_beside_a_body_is_named(salt, pipe) -> None:
         (lambda pipe: pipe.run_tools("Q", []), "functions"),
     ],
 )  # fmt: skip
-def test_arguments_of_methods_are_named_too(ask, name, pipe) -> None:
+def test_c4_arguments_of_methods_are_named_too(ask, name, pipe) -> None:
     with pytest.raises(ParameterError) as caught:
         ask(pipe)
     assert caught.value.parameter == name
@@ -270,14 +270,14 @@ def test_arguments_of_methods_are_named_too(ask, name, pipe) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )  # fmt: skip
-def test_arguments_of_a_pipeline_are_named_too(argument, value) -> None:
+def test_c4_arguments_of_a_pipeline_are_named_too(argument, value) -> None:
     with pytest.raises(ParameterError) as caught:
         Pipeline.from_pretrained("tiny", **{argument: value})
     assert caught.value.parameter == argument
     assert "0x" not in str(caught.value)
 
 
-def test_good_values_of_other_libraries_become_pythons() -> None:
+def test_c4_good_values_of_other_libraries_become_pythons() -> None:
     options = {
         "max_new_tokens": np.int64(5), "temperature": np.float32(0.5), "priority": np.int8(-5),
         "timeout": Fraction(1, 2), "max_image_tokens": np.uint16(9), "thinking": "auto",
@@ -290,7 +290,7 @@ def test_good_values_of_other_libraries_become_pythons() -> None:
     assert type(asked.timeout) is type(asked.sampling.temperature) is float
 
 
-def test_sampling_alone_refuses_as_much() -> None:
+def test_c4_sampling_alone_refuses_as_much() -> None:
     for name, value in ROWS:
         if name in Sampling.__dataclass_fields__:
             with pytest.raises(ParameterError) as caught:

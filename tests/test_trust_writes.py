@@ -116,7 +116,7 @@ def test_a_reader_is_none(source: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_an_error_at_each_step(cases: dict[str, Case], kind: str, code: int) -> None:
+def test_f4_an_error_at_each_step(cases: dict[str, Case], kind: str, code: int) -> None:
     case, states = cases[kind], []
     steps = case.steps()
     every = 1 if kind == "picture" else 11
