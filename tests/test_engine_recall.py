@@ -12,7 +12,7 @@ import pytest
 from answers_world import Told, plain, until, waiting
 from engine_world import World, forget, noise, open_world, paused, question, to_request
 
-from glmflash import ClosedError, DeadlineError, ParameterError, Settings
+from glmflash import ClosedError, DeadlineError, MessageError, ParameterError, Settings
 from glmflash.engine.events import AnswerReused, Prefill, RequestFinished, TokenGenerated, VisionDone
 from glmflash.engine.recorded import AnswerStats, Recorded
 from glmflash.engine.sampler import Sampled
@@ -224,12 +224,14 @@ def test_only_what_can_be_repeated_is_kept(engine, monkeypatch):
     assert [result.from_cache for result in results] == [False, True]
 
 
-def test_a_tool_that_holds_who_knows_what_is_not_kept(engine):
+def test_a_tool_that_holds_who_knows_what_is_refused_and_not_kept(engine):
     tool = {"type": "function", "function": {"name": "pay", "parameters": {}}, "mine": [1]}
     request = order(engine, tools=[tool])
     odd = dataclasses.replace(request, tools=({**tool, "mine": {"a", "b"}},), tool_choice="none")
-    assert not any(engine.answer(odd).from_cache for _ in range(2))
-    assert engine.stats().answers == AnswerStats(skipped=2)
+    for _ in range(2):
+        with pytest.raises(MessageError, match="tools"):
+            engine.answer(odd)
+    assert engine.stats().answers == AnswerStats()
 
 
 def test_an_answer_cut_for_want_of_memory_is_not_kept(engine, wanted):

@@ -126,9 +126,9 @@ def test_a_marker_spelled_in_plain_text_stays_in_the_value() -> None:
 
 @pytest.mark.parametrize("unit", ['"\\', '"\\"', "'\\'", "'", '"', ", ", "(", "{'a':", "True "])
 def test_hostile_values_take_linear_time(unit: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     json.dumps(call(unit * (60_000 // len(unit))))
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -175,10 +175,10 @@ def test_a_huge_argument_is_read_whole() -> None:
     text = "值" * 200_000
     events = [("", "<tool_call>"), ("f\n", "<arg_key>"), ("a", "</arg_key>"), ("", "<arg_value>")]
     events += [(letter, None) for letter in text]
-    started = time.perf_counter()
+    started = time.process_time()
     parser = stream([*events, ("", "</arg_value>"), ("", "</tool_call>")])
     assert parser.parsed().tool_calls == (ToolCall("f", {"a": text}),)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def schemas(call: ToolCall) -> list[dict]:

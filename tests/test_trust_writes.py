@@ -166,7 +166,7 @@ def in_processes(*orders: str) -> Iterator[tuple[str, dict]]:
         yield one["order"], one
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 def test_kills_full_disks_and_two_writers() -> None:
     orders = ("int8:step:17", "picture:step:1", "int8:random:5", "int8:full:3", "int8:two:2")
