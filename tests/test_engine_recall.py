@@ -224,14 +224,10 @@ def test_only_what_can_be_repeated_is_kept(engine, monkeypatch):
     assert [result.from_cache for result in results] == [False, True]
 
 
-def test_a_tool_that_holds_who_knows_what_is_refused_and_not_kept(engine):
-    tool = {"type": "function", "function": {"name": "pay", "parameters": {}}, "mine": [1]}
-    request = order(engine, tools=[tool])
-    odd = dataclasses.replace(request, tools=({**tool, "mine": {"a", "b"}},), tool_choice="none")
-    for _ in range(2):
-        with pytest.raises(MessageError, match="tools"):
-            engine.answer(odd)
-    assert engine.stats().answers == AnswerStats()
+def test_a_tool_that_holds_who_knows_what_is_no_request(engine):
+    tool = {"type": "function", "function": {"name": "pay", "parameters": {}}, "mine": {"a", "b"}}
+    with pytest.raises(MessageError, match="tools"):
+        dataclasses.replace(order(engine), tools=(tool,), tool_choice="none")
 
 
 def test_an_answer_cut_for_want_of_memory_is_not_kept(engine, wanted):
