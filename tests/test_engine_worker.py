@@ -330,7 +330,8 @@ def test_an_interrupt_between_a_place_and_a_reader_gives_the_place_back(nano, he
 
     with nano.engine(max_waiting=1) as engine:
         with monkeypatch.context() as patch:
-            patch.setattr(engine._readers[1], "call", interrupt)
+            for readers in engine._readers:
+                patch.setattr(readers, "call", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 engine.submit(order(hello[0]))
         assert engine._inbox.held == 0
