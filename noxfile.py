@@ -13,9 +13,11 @@ nox.options.default_venv_backend = "none" if "VIRTUAL_ENV" in os.environ else "v
 nox.options.reuse_venv = "yes"
 
 # The tests' matrices are too small for more threads, and so their rounding is the same on every machine.
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+# Bytecode is kept, whatever the environment says: they are compiled by pytest, and start many processes.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": None}
 # Whole files, for what a file's tests share is made once. More processes would need more memory.
-TWO_PROCESSES = ("--numprocesses", "2", "--dist", "loadfile")
+# In the order of names: else files of few and long tests come last, and one process waits for the other.
+TWO_PROCESSES = ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -57,7 +59,7 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Unit and property tests, docstrings and pages."""
+    """Unit and property tests, and docstrings."""
     install(session, "test")
     session.run("pytest", *TWO_PROCESSES, *session.posargs, env=ONE_THREAD)
 

@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,12 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The tree of a file, made once for all tests."""
+    return ast.parse(path.read_text())
+
+
 def room(module: str) -> str:
     return module.split(".")[0]
 
@@ -126,10 +133,10 @@ def library_problem(module: str, imported: str) -> str | None:
     return f"{module} imports {library}; allowed in {', '.join(ALLOWED[library]) or 'no room'}"
 
 
-def problems(module: str, source: str) -> list[str]:
+def problems(module: str, tree: ast.Module) -> list[str]:
     """Everything that the imports of one module do wrong."""
     found: list[str | None] = []
-    for imported, for_types in imports(ast.parse(source)):
+    for imported, for_types in imports(tree):
         if imported.split(".")[0] == "glmflash":
             found.append(floor_problem(module, imported))
         elif not for_types:  # naming a library's type loads nothing
@@ -141,7 +148,7 @@ def problems(module: str, source: str) -> list[str]:
 def test_imports_go_down_and_libraries_stay_in_their_rooms(path: Path) -> None:
     module = module_name(path)
     assert room(module) in FLOOR_OF, f"{module} stands on no floor"
-    assert not problems(module, path.read_text())
+    assert not problems(module, parsed(path))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +178,7 @@ def test_imports_go_down_and_libraries_stay_in_their_rooms(path: Path) -> None:
     ],
 )
 def test_a_wrong_import_is_noticed(module: str, source: str) -> None:
-    assert problems(module, source)
+    assert problems(module, ast.parse(source))
 
 
 @pytest.mark.parametrize(
@@ -186,24 +193,21 @@ def test_a_wrong_import_is_noticed(module: str, source: str) -> None:
     ],
 )
 def test_a_right_import_is_let_through(module: str, source: str) -> None:
-    assert not problems(module, source)
+    assert not problems(module, ast.parse(source))
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_no_file_runs_code_that_it_reads(path: Path) -> None:
     calls = {
-        ast.unparse(node.func): node.lineno
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
+        ast.unparse(node.func): node.lineno for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)
     }
     assert not FORBIDDEN_CALLS & calls.keys()
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_files_and_functions_are_short(path: Path) -> None:
-    source = path.read_text()
-    assert len(source.splitlines()) <= 300
-    for node in ast.walk(ast.parse(source)):
+    assert len(path.read_text().splitlines()) <= 300
+    for node in ast.walk(parsed(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or 0) - node.lineno + 1
             assert length <= 50, f"{node.name}: {length} lines"
@@ -229,7 +233,7 @@ def unannotated(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_public_names_are_typed_and_documented(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     assert ast.get_docstring(tree), "no module docstring"
     for name, node in public(tree.body):
         assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
@@ -243,7 +247,7 @@ def test_public_names_are_typed_and_documented(path: Path) -> None:
 def test_every_module_says_what_it_offers(path: Path) -> None:
     assigned = [
         target.id
-        for node in ast.parse(path.read_text()).body
+        for node in parsed(path).body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)

@@ -49,9 +49,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "options",
     [
-        {"dtype": "float32"},
-        {"dtype": "bfloat16"},
-        {"quantize": "int8"},
+        pytest.param({"dtype": "float32"}, marks=pytest.mark.soak),
+        pytest.param({"dtype": "bfloat16"}, marks=pytest.mark.soak),
+        pytest.param({"quantize": "int8"}, marks=pytest.mark.soak),
         {"quantize": "w8a8", "embeddings": "int8", "kv_dtype": "int8"},
     ],
     ids=str,
