@@ -135,6 +135,18 @@ def test_a_store_may_raise_anything(kind, caplog):
     assert caplog.text.count(kind.__name__) == 3
 
 
+def test_a_log_that_raises_as_well_leaves_nothing_behind(monkeypatch):
+    def broken(record):
+        raise OSError("no room for the log")
+
+    monkeypatch.setattr(logging.getLogger("glmflash.answers.guard"), "handle", broken)
+    cache = AnswerCache(Faulty(lambda: [].pop()))
+    assert cache.find("a") is None
+    cache.keep("a", ANSWER)
+    until(lambda: cache.errors == 2 and not cache._guard._waiting_bytes)
+    cache.close()
+
+
 def test_a_store_that_hangs_is_waited_for_once_in_a_while():
     gate = threading.Event()
     store = Faulty(lambda: gate.wait(30))
