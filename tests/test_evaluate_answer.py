@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from glmflash import Box, ParameterError, Result, Timings, Usage
@@ -45,3 +46,21 @@ def test_what_a_client_leaves_out_is_not_known():
 def test_anything_else_is_refused(given):
     with pytest.raises(ParameterError, match=r"chat\.completion"):
         read_answer(given)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": None}, {"text": b"a"}, {"boxes": [BOX]}, {"boxes": ("a",)}, {"prompt_tokens": 1.5},
+        {"cached_tokens": -1}, {"completion_tokens": True}, {"first_token": float("nan")},
+        {"first_token": float("inf")}, {"first_token": "1"},
+    ],
+)  # fmt: skip
+def test_an_answer_that_could_be_neither_scored_nor_written_is_refused(fields):
+    with pytest.raises(ParameterError, match=next(iter(fields))):
+        Answer(**({"text": "a"} | fields))
+
+
+def test_numbers_of_numpy_become_pythons():
+    answer = Answer("a", completion_tokens=np.int64(3), first_token=np.float32(0.5))
+    assert (type(answer.completion_tokens), type(answer.first_token)) == (int, float)

@@ -21,7 +21,7 @@ from glmflash.evaluate.report import Report
 from glmflash.evaluate.row import Row
 from glmflash.evaluate.score import score
 from glmflash.evaluate.summary import Asked
-from glmflash.evaluate.systems import System, open_system
+from glmflash.evaluate.systems import System, about_of, open_system
 from glmflash.progress import Progress, Work, reporter
 from glmflash.progress import Report as Told
 
@@ -76,9 +76,12 @@ def run(
     """
     questions = tuple(questions)
     conditions = _conditions(systems, questions, baseline, concurrency, timeout, seed)
+    known = {name: about_of(system) for name, system in systems.items()}
     digests = picture_digests(questions)
     path = None if resume is None else Path(resume)
     journal = Journal(path, questions=fingerprint(questions, digests))
+    for name, about in known.items():  # before anybody is asked, or loaded
+        journal.check(name, about)
     with reporter(progress, _EVALUATED) as told:
         work = _Work(journal, questions, conditions, retry_errors, told, len(systems))
         for name, system in systems.items():
