@@ -254,6 +254,18 @@ def test_closing_writes_what_waits_and_ends_the_threads():
         cache.clear()
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_closed_cache_keeps_and_finds_nothing(which):
+    cache = caches()[which]
+    cache.keep(KEY, ANSWER)
+    cache.close()
+    cache.close()
+    cache.keep(KEY, ANSWER)
+    assert cache.find(KEY) is None
+    with pytest.raises(ClosedError):
+        cache.clear()
+
+
 def test_a_cache_let_go_is_closed():
     store = Faulty()
     cache = AnswerCache(store, patience=20)
