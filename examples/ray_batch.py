@@ -68,7 +68,8 @@ class Output:
         path = folder / "job.json"
         if path.exists() and json.loads(path.read_text()) != job:
             raise SystemExit(
-                f"{folder} holds answers to another question, or about another folder; see {path}, or give another --out"
+                f"{folder} holds answers to another question, or about another folder; see {path}, "
+                "or give another --out"
             )
         self.write(path, json.dumps(job, indent=2))
 
