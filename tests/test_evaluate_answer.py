@@ -32,6 +32,11 @@ def test_a_completion_is_read_as_a_dictionary_and_as_an_object():
     assert [box.normalized for box in answer.boxes] == [(1, 2, 3, 4)]
 
 
+def test_text_in_parts_is_joined():
+    parts = [{"type": "thinking"}, {"type": "text", "text": "4"}, SimpleNamespace(text="2"), 7, ["x"]]
+    assert read_answer({"choices": [{"message": {"content": parts}}]}).text == "42"
+
+
 def test_what_a_client_leaves_out_is_not_known():
     answer = read_answer({"choices": [{"message": {"content": None}}], "usage": None})
     assert answer == Answer("")

@@ -102,11 +102,18 @@ def _completion(given: object) -> Answer:
     usage = _part(given, "usage")
     cached = _part(_part(usage, "prompt_tokens_details"), "cached_tokens")
     return replace(
-        read_answer(content if isinstance(content, str) else ""),
+        read_answer(_text(content)),
         prompt_tokens=_count(_part(usage, "prompt_tokens")),
         cached_tokens=_count(cached),
         completion_tokens=_count(_part(usage, "completion_tokens")),
     )
+
+
+def _text(content: object) -> str:
+    """Text as it is, or that of its parts, as some servers give it."""
+    if isinstance(content, list | tuple):
+        return "".join(_text(_part(part, "text")) for part in content if not isinstance(part, list | tuple))
+    return content if isinstance(content, str) else ""
 
 
 def _part(given: object, name: str) -> object:
