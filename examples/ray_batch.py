@@ -67,7 +67,10 @@ class Output:
         self.parts.mkdir(parents=True, exist_ok=True)
         path = folder / "job.json"
         if path.exists() and json.loads(path.read_text()) != job:
-            raise SystemExit(f"{folder} holds answers to another question; see {path}, or give another --out")
+            raise SystemExit(
+                f"{folder} holds answers to another question, or about another folder; see {path}, "
+                "or give another --out"
+            )
         self.write(path, json.dumps(job, indent=2))
 
     def write(self, path: Path, text: str) -> None:
@@ -123,6 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = _parsed(arguments)
     spec = PipelineSpec(chosen.model, quantize=chosen.quantize, kv_memory=chosen.kv_memory)
     job = {"question": chosen.question, "max_new_tokens": chosen.max_new_tokens}
+    job |= {"folder": str(chosen.folder.resolve())}  # names alone would take other pictures for the same
     output = Output(chosen.out, job | {"pipeline": json.loads(spec.to_json())})
     names = sorted(x.name for x in os.scandir(chosen.folder) if x.is_file() and not x.name.startswith("."))
     done = {name for name, row in output.rows().items() if not (chosen.retry and row["error"])}

@@ -135,6 +135,18 @@ def test_a_store_may_raise_anything(kind, caplog):
     assert caplog.text.count(kind.__name__) == 3
 
 
+def test_a_log_that_raises_as_well_leaves_nothing_behind(monkeypatch):
+    def broken(record):
+        raise OSError("no room for the log")
+
+    monkeypatch.setattr(logging.getLogger("glmflash.answers.guard"), "handle", broken)
+    cache = AnswerCache(Faulty(lambda: [].pop()))
+    assert cache.find("a") is None
+    cache.keep("a", ANSWER)
+    until(lambda: cache.errors == 2 and not cache._guard._waiting_bytes)
+    cache.close()
+
+
 def test_a_store_that_hangs_is_waited_for_once_in_a_while():
     gate = threading.Event()
     store = Faulty(lambda: gate.wait(30))
@@ -238,6 +250,18 @@ def test_closing_writes_what_waits_and_ends_the_threads():
     assert cache.find("0") is None
     cache.keep("new", ANSWER)
     assert len(store.kept) == 50
+    with pytest.raises(ClosedError):
+        cache.clear()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_closed_cache_keeps_and_finds_nothing(which):
+    cache = caches()[which]
+    cache.keep(KEY, ANSWER)
+    cache.close()
+    cache.close()
+    cache.keep(KEY, ANSWER)
+    assert cache.find(KEY) is None
     with pytest.raises(ClosedError):
         cache.clear()
 

@@ -124,6 +124,8 @@ def test_a_client_of_your_own_stays_open(server):
         pytest.raises(ParameterError, match="decodes replies"),
     ):
         RedisAnswers(client)
+    with pytest.raises(ParameterError, match="decodes replies"):
+        RedisAnswers(f"{server.url}&decode_responses=True")
 
 
 def test_no_other_type_of_value_is_an_answer(server, caplog):

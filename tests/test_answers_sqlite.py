@@ -1,5 +1,6 @@
 """Answers in a file: bounded, shared by processes, and begun anew when it is damaged."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -287,3 +288,11 @@ def test_a_pipeline_finds_what_another_left(path, nano_checkpoint):
             until(lambda: not pipe.engine._recall._flights)
         cache.close()
     assert found == [False, True]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_path_that_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, os.devnull, None, 5):
+        with pytest.raises(ParameterError, match="path"):
+            SQLiteAnswers(path)

@@ -47,7 +47,12 @@ def test_a_drop_exits_with_1(capsys, tmp_path, monkeypatch):
     "words",
     [
         ["--report", "a.pdf"],
+        ["--report", "no/such/folder/a.html"],
+        ["--limit", "0"],
+        ["--limit", "-1"],
         ["--max-drop", "1"],
+        ["--quantize", "none", "int8", "--max-drop", "101"],
+        ["--quantize", "none", "int8", "--max-drop", "nan"],
         ["--quantize", "int4"],
         ["--quantize", "int8", "int8", "--max-drop", "1"],
     ],
@@ -56,6 +61,17 @@ def test_wrong_words_exit_with_2(capsys, file, words):
     with pytest.raises(SystemExit) as error:
         main(["evaluate", file, *words])
     assert error.value.code == 2
+
+
+@pytest.mark.slow
+def test_a_journal_of_another_way_to_load_is_refused(capsys, tmp_path):
+    write_questions([Question(id="a", text="Hi", answers=("x",))], tmp_path / "q.jsonl")
+    words = ["evaluate", str(tmp_path / "q.jsonl"), "--resume", str(tmp_path / "j"), "--max-new-tokens"]
+    assert main([*words, "2"]) == 0
+    assert main([*words, "2"]) == 0
+    assert main([*words, "3"]) == 1
+    assert main([*words, "2", "--dtype", "bfloat16"]) == 1
+    assert "another system (source)" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_one_line(capsys, tmp_path):

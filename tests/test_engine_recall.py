@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import logging
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -258,6 +259,30 @@ def test_a_cache_that_raises_costs_hits_only(nano, wanted, kind):
         assert engine.stats().answers.errors >= 4
         answers.fault = lambda: None
         assert [engine.answer(order(engine)).from_cache for _ in range(2)] == [False, True]
+
+
+def test_a_log_that_raises_as_well_costs_hits_only(nano, wanted, monkeypatch):
+    def broken(record):
+        raise OSError("no room for the log")
+
+    monkeypatch.setattr(logging.getLogger("glmflash.engine.recall"), "handle", broken)
+    with nano.engine(answers=Told(lambda: [].pop())) as engine:
+        with paused(engine):
+            first, rest = followed(engine, 2)
+        assert all(plain(future.result(20)) == wanted[1] for future in [first, *rest])
+        nothing_left(engine)
+
+
+def test_who_waits_is_answered_even_if_no_answer_can_be_begun(nano, wanted, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    with nano.engine(answers=Told()) as engine:
+        with paused(engine):
+            first, rest = followed(engine, 2)
+            monkeypatch.setattr("glmflash.engine.answer.Answer.anew", fail)
+        assert all(plain(future.result(20)) == wanted[1] for future in [first, *rest])
+        nothing_left(engine)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from glmflash import Box, ParameterError, Result, Timings, Usage
@@ -31,6 +32,11 @@ def test_a_completion_is_read_as_a_dictionary_and_as_an_object():
     assert [box.normalized for box in answer.boxes] == [(1, 2, 3, 4)]
 
 
+def test_text_in_parts_is_joined():
+    parts = [{"type": "thinking"}, {"type": "text", "text": "4"}, SimpleNamespace(text="2"), 7, ["x"]]
+    assert read_answer({"choices": [{"message": {"content": parts}}]}).text == "42"
+
+
 def test_what_a_client_leaves_out_is_not_known():
     answer = read_answer({"choices": [{"message": {"content": None}}], "usage": None})
     assert answer == Answer("")
@@ -45,3 +51,21 @@ def test_what_a_client_leaves_out_is_not_known():
 def test_anything_else_is_refused(given):
     with pytest.raises(ParameterError, match=r"chat\.completion"):
         read_answer(given)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": None}, {"text": b"a"}, {"boxes": [BOX]}, {"boxes": ("a",)}, {"prompt_tokens": 1.5},
+        {"cached_tokens": -1}, {"completion_tokens": True}, {"first_token": float("nan")},
+        {"first_token": float("inf")}, {"first_token": "1"},
+    ],
+)  # fmt: skip
+def test_an_answer_that_could_be_neither_scored_nor_written_is_refused(fields):
+    with pytest.raises(ParameterError, match=next(iter(fields))):
+        Answer(**({"text": "a"} | fields))
+
+
+def test_numbers_of_numpy_become_pythons():
+    answer = Answer("a", completion_tokens=np.int64(3), first_token=np.float32(0.5))
+    assert (type(answer.completion_tokens), type(answer.first_token)) == (int, float)

@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from evaluating import SCARLET, questions, right, wrong
 
 from glmflash import ParameterError
-from glmflash.evaluate import Memory, Question, run
+from glmflash.evaluate import Answer, Memory, Question, Row, asking, run
 from glmflash.evaluate.journal import Journal
+from glmflash.evaluate.pictures import fingerprint, picture_digests
+from glmflash.evaluate.systems import about_of
 
 SYSTEMS = {"right": right, "wrong": wrong}
 
@@ -137,6 +140,46 @@ def test_another_system_of_the_same_name_is_refused(tmp_path):
     assert again.memory == {"a": Memory(kv=3)}
     with pytest.raises(ParameterError, match=r"another system \(kv\)"):
         again.opened("a", {"weights": "1f", "kv": "int8"})
+
+
+def load():
+    pytest.fail("was loaded")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        asking(load, max_new_tokens=9), asking(load, prompt=str.lower), right,
+        replace(asking(load, max_new_tokens=8), source="other"),
+    ],
+)  # fmt: skip
+def test_another_system_is_refused_before_it_is_loaded_also_with_nothing_left_to_ask(tmp_path, other):
+    path, asked = tmp_path / "j", questions(2)
+    same = replace(asking(load, max_new_tokens=8), source="tiny")
+    journal = Journal(path, questions=fingerprint(asked, picture_digests(asked)))
+    journal.opened("a", {"weights": "1f", "kv": "auto", **about_of(same)})
+    for one in asked:
+        journal.add(Row(system="a", question=one.id, score=1.0, seconds=0.1, began=0.0, answer=Answer("x")))
+    assert run({"a": same}, asked, resume=path)["a"].latency.count == 2
+    with pytest.raises(ParameterError, match="another system"):
+        run({"a": other}, asked, resume=path)
+
+
+def test_half_a_line_is_taken_back(tmp_path):
+    """The disk is full: a line behind half a line would make the whole journal useless."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "j"
+    journal = Journal(path, questions="1")
+    row = Row(system="a", question="1", score=1.0, seconds=0.1, began=0.0)
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, old[1]))
+    try:
+        with pytest.raises(OSError, match="No space"):
+            journal.add(row)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    journal.add(row)
+    assert list(Journal(path, questions="1").rows) == [("a", "1")]
 
 
 SLOW = """

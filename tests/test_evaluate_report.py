@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glmflash import ConfigError, ParameterError
-from glmflash.evaluate import Answer, Asked, Conditions, Memory, Question, Report, Row
+from glmflash.evaluate import Answer, Asked, Conditions, Memory, Question, Report, Row, run
 from glmflash.evaluate.pictures import thumbnails
 from glmflash.output import Box
 
@@ -169,3 +169,12 @@ def test_damaged_json_is_refused(made, change):
 def test_what_is_no_report_is_refused(text):
     with pytest.raises(ConfigError):
         Report.from_json(text)
+
+
+def test_half_a_pair_of_surrogates_is_no_reason_not_to_be_written(tmp_path):
+    made = run({"a": lambda question: "half \ud83d"}, [Question(id="1", text="?", answers=("a",))])
+    for end in ("html", "json", "md", "txt"):
+        made.save(tmp_path / f"r.{end}")
+    again = Report.from_json((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert again.rows == made.rows
+    assert "half \\ud83d" in (tmp_path / "r.html").read_text(encoding="utf-8")

@@ -150,6 +150,16 @@ def test_wrong_arguments_are_refused(name, arguments):
     assert error.value.parameter == name
 
 
+def test_what_is_no_system_ends_it_before_anybody_is_asked():
+    with pytest.raises(ParameterError, match="systems"):
+        run({"a": lambda question: pytest.fail("was asked"), "b": 3}, questions(1))
+
+
+def test_an_answer_that_is_none_ends_nothing():
+    report = run({"a": lambda question: Answer(None)}, questions(2))
+    assert report["a"].errors == {"parameter_error": 2}
+
+
 def test_a_picture_that_is_not_there_ends_it_before_anybody_is_asked(tmp_path):
     ask = Question(id="1", text="?", answers=("a",), images=(tmp_path / "missing.png",))
     with pytest.raises(ImageError, match=r"missing\.png"):

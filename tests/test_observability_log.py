@@ -298,3 +298,13 @@ def test_it_configures_nothing(monkeypatch) -> None:
 def test_a_logger_is_a_logger(wrong: object) -> None:
     with pytest.raises(ParameterError, match="allowed: a logger"):
         RequestLog(wrong)
+
+
+def test_what_has_no_json_is_text_and_where_it_was_logged_is_kept():
+    loop = []
+    loop.append(loop)
+    extra = {"speed": float("nan"), "sizes": {(1, 2): 3}, "loop": loop, "count": 7, "stack_info": "File x"}
+    line = JsonFormatter().format(logging.makeLogRecord({"msg": "m", **extra}))
+    read = json.loads(line, parse_constant=pytest.fail)
+    assert (read["speed"], read["sizes"], read["loop"]) == ("nan", "{(1, 2): 3}", "[[...]]")
+    assert (read["count"], read["stack"]) == (7, "File x")

@@ -153,6 +153,8 @@ def test_a_killed_driver_goes_on_where_it_was(drawn, start, tmp_path):
     other = start(some, "--question", "Who is the vendor?")
     assert other.wait() == 1
     assert "answers to another question" in (tmp_path / "stderr").read_text()
+    assert start(some.parent).wait() == 1
+    assert "another folder" in (tmp_path / "stderr").read_text()
 
 
 def test_a_picture_that_kills_its_reader_costs_its_own_row_only(drawn, start, tmp_path):

@@ -11,7 +11,7 @@ from glmflash.answers.memory import MemoryAnswers
 from glmflash.answers.record import read, write
 from glmflash.answers.store import AnswerStore
 from glmflash.engine.recorded import Recorded
-from glmflash.errors import ParameterError
+from glmflash.errors import ClosedError, ParameterError
 
 __all__ = ["AnswerCache"]
 
@@ -63,6 +63,7 @@ class AnswerCache:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._errors = 0
+        self._closed = False
 
     @property
     def errors(self) -> int:
@@ -76,7 +77,7 @@ class AnswerCache:
 
     def find(self, key: str) -> Recorded | None:
         """The answer kept by this key, if it is whole and not too old. Raises nothing."""
-        if os.getpid() != self._pid:  # a fork: the threads, and perhaps a lock, stayed behind
+        if self._closed or os.getpid() != self._pid:  # a fork: threads, and perhaps a lock, stayed behind
             return None
         data = self._store.get(key)
         if data is None:
@@ -91,7 +92,7 @@ class AnswerCache:
 
     def keep(self, key: str, answer: Recorded) -> None:
         """Keep an answer. What is too large for the store, or for any, is not kept."""
-        if os.getpid() != self._pid:
+        if self._closed or os.getpid() != self._pid:
             return
         try:
             data = write(answer, key=key, made=time.time())
@@ -106,6 +107,8 @@ class AnswerCache:
             GlmflashError: If the store cannot do so now.
             ClosedError: If the cache has been closed.
         """
+        if self._closed:
+            raise ClosedError("the answer cache has been closed; make a new one")
         self._store.clear()
 
     def close(self) -> None:
@@ -114,6 +117,7 @@ class AnswerCache:
         A pipeline does not close its cache, for others may share it. When nothing holds it any more it is
         closed, at the latest with the program. Pipelines that still have it go on without.
         """
+        self._closed = True
         self._store.close()
 
     def __enter__(self) -> Self:

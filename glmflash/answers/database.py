@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from glmflash.answers.record import MOST_BYTES
+from glmflash.engine.log import note
 from glmflash.errors import ParameterError
 
 __all__ = ["Database", "check_owner"]
@@ -46,8 +47,10 @@ def check_owner(path: Path) -> None:
     """Pass if a path is free, or may be a file of answers, also a damaged one.
 
     Raises:
-        ParameterError: If it is another program's database, or there is no folder for it.
+        ParameterError: If it is another program's database, or no file, or there is no folder for it.
     """
+    if path.exists() and not path.is_file():  # also pipes, which nobody may ever write to
+        raise ParameterError("path", "is there, and is no file; allowed: a file of its own")
     header = b""
     with suppress(OSError), path.open("rb") as file:
         header = file.read(_SHORT)
@@ -55,8 +58,8 @@ def check_owner(path: Path) -> None:
     # A short one SQLite would take for an empty one, and write over it.
     if not ours if header.startswith(_MAGIC) else 0 < len(header) < _SHORT and header not in _MAGIC:
         raise ParameterError("path", "is a database of another program; allowed: a file of its own")
-    if not path.parent.is_dir() or path.is_dir():
-        raise ParameterError("path", "is a folder, or in one that is not there; allowed: a file")
+    if not path.parent.is_dir():
+        raise ParameterError("path", "is in a folder that is not there; allowed: a file in one that is")
 
 
 class Database:
@@ -128,7 +131,8 @@ class Database:
             self._let_go()
             if file is None or file != _identity(self._path):
                 return
-            logger.warning("%s is damaged; it is kept as %s.damaged, and begun anew", *[self._path.name] * 2)
+            text = "%s is damaged; it is kept as %s.damaged, and begun anew"
+            note(logger, logging.WARNING, text, *[self._path.name] * 2)
             for end in ("-wal", "-shm"):  # first: they would be taken for the new file's
                 self._path.with_name(self._path.name + end).unlink(missing_ok=True)
             self._path.replace(self._path.with_name(self._path.name + ".damaged"))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from glmflash.answers.store import AnswerStore
+from glmflash.engine.log import note
 from glmflash.engine.readers import Readers
 from glmflash.engine.waiting import AT_ONCE, settle
 from glmflash.errors import ClosedError, GlmflashError
@@ -197,7 +198,8 @@ class Guard:
         with self._lock:
             self.errors += 1
         self._breaker.failed()
-        logger.warning("%s failed (%s); requests go on without", what, type(error).__name__)
+        text = "%s failed (%s); requests go on without"
+        note(logger, logging.WARNING, text, what, type(error).__name__)
 
 
 def _end(readers: Readers, writers: Readers, store: AnswerStore) -> None:

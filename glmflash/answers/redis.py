@@ -96,18 +96,20 @@ def _client(server: "str | redis.Redis") -> "redis.Redis":
         raise ParameterError(
             "server", 'needs the package redis: pip install "glmflash[redis]", or keep answers in SQLite'
         ) from None
-    if isinstance(server, redis.Redis):
-        if server.get_encoder().decode_responses:
-            raise ParameterError("server", "decodes replies; allowed: a client with decode_responses=False")
-        return server
     try:
-        return redis.Redis.from_url(
-            server,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-            decode_responses=False,
-        )
+        if isinstance(server, redis.Redis):
+            client = server
+        else:
+            client = redis.Redis.from_url(
+                server,
+                socket_timeout=_TIMEOUT,
+                socket_connect_timeout=_TIMEOUT,
+                retry=Retry(NoBackoff(), 0),
+                decode_responses=False,
+            )
     except (ValueError, TypeError, AttributeError):
         allowed = '"redis://host:6379/0", "rediss://..." or "unix:///path"'
         raise ParameterError("server", f"is no address of a Redis server; allowed: {allowed}") from None
+    if client.get_encoder().decode_responses:  # an address can say so too
+        raise ParameterError("server", "decodes replies; allowed: a client with decode_responses=False")
+    return client

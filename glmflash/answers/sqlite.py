@@ -9,6 +9,7 @@ from pathlib import Path
 
 from glmflash.answers.database import Database, check_owner
 from glmflash.answers.store import read_size
+from glmflash.errors import ParameterError
 
 __all__ = ["SQLiteAnswers"]
 
@@ -40,6 +41,9 @@ class SQLiteAnswers:
     """
 
     def __init__(self, path: str | Path, max_bytes: str | int = "1 GiB") -> None:
+        given: object = path
+        if not isinstance(given, str | Path):
+            raise ParameterError("path", f"is a {type(path).__name__}; allowed: the path of a file")
         self.path = Path(path)
         self.max_bytes = read_size(max_bytes, least=2**16)
         check_owner(self.path)

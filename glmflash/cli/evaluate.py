@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,9 +35,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
     for path in arguments.report:
         if Path(path).suffix not in _ENDINGS:
             raise UsageError(f"--report takes a name that ends in {', '.join(_ENDINGS)}")
+        if not Path(path).parent.is_dir():  # found now, not after hours of asking
+            raise UsageError(f"--report {path}: there is no such folder")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise UsageError("--limit takes a whole number from 1")
     ways = dict.fromkeys(arguments.quantize or ["none"])
     if arguments.max_drop is not None and len(ways) < 2:
         raise UsageError("--max-drop compares ways; give several, such as --quantize none int8")
+    if arguments.max_drop is not None and not 0 <= arguments.max_drop <= 100:
+        raise UsageError("--max-drop takes percentage points, from 0 to 100")
     questions = read_questions(arguments.questions)
     systems = {_name(way): _system(way, arguments) for way in ways}
     report = evaluation.run(
@@ -68,6 +75,6 @@ def _system(way: str, arguments: argparse.Namespace) -> Asking:
         kv_dtype="int8" if kv else "auto",
         local_files_only=arguments.local_files_only,
     )
-    if arguments.max_new_tokens is None:
-        return asking(load)
-    return asking(load, max_new_tokens=arguments.max_new_tokens)
+    most = arguments.max_new_tokens
+    asked = asking(load) if most is None else asking(load, max_new_tokens=most)
+    return replace(asked, source=f"{arguments.model}, {arguments.dtype}, {way}")

@@ -13,6 +13,7 @@ from glmflash.engine.answer import Answer
 from glmflash.engine.delivery import Delivery
 from glmflash.engine.events import AnswerReused
 from glmflash.engine.inbox import Inbox
+from glmflash.engine.log import note
 from glmflash.engine.question import answerer, question_key, repeatable
 from glmflash.engine.readers import Readers
 from glmflash.engine.recorded import Answers, AnswerStats, Recorded
@@ -145,9 +146,9 @@ class Recall:
     def _answer(self, sequence: Sequence, recorded: Recorded, *, shared: bool) -> bool:
         """End a request with an answer given before; False, and nothing has happened, if that is none."""
         assert sequence.answer is not None
-        answer = sequence.answer.anew(sequence.request, sequence.inputs)
-        deltas = None
+        answer, deltas = sequence.answer, None
         with suppress(BaseException):  # of tokens that are none
+            answer = answer.anew(sequence.request, sequence.inputs)
             deltas = answer.replay(recorded)
         if deltas is None:
             self._count("errors")
@@ -228,7 +229,8 @@ class Recall:
             yield
         except BaseException as error:  # noqa: BLE001 - of a cache, which must not harm a request
             self._count("errors")
-            logger.warning("%s failed (%s); the request goes on without", what, type(error).__name__)
+            text = "%s failed (%s); the request goes on without"
+            note(logger, logging.WARNING, text, what, type(error).__name__)
 
 
 def make_recall(

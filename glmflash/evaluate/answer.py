@@ -3,15 +3,18 @@
 A system need not be ours: most clients of other models return a string or a `chat.completion`.
 """
 
+import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
+from glmflash.engine.checked import number, whole
 from glmflash.errors import ParameterError
 from glmflash.output.boxes import Box, parse_boxes
 from glmflash.output.result import Result
 
 __all__ = ["Answer", "read_answer"]
 
+_MOST = 2**63 - 1  # tokens
 _KINDS = "text, an Answer, a Result, or a chat.completion as OpenAI's client returns it"
 
 
@@ -32,6 +35,9 @@ class Answer:
         completion_tokens: Tokens generated.
         first_token: Seconds to the first of these.
 
+    Raises:
+        ParameterError: If a field is none of these.
+
     Example:
         >>> Answer("At [[10, 20, 30, 40]]").boxes
         ()
@@ -45,6 +51,20 @@ class Answer:
     cached_tokens: int | None = None
     completion_tokens: int | None = None
     first_token: float | None = None
+
+    def __post_init__(self) -> None:
+        given: Mapping[str, object] = {one.name: getattr(self, one.name) for one in fields(self)}
+        if not isinstance(given["text"], str):
+            raise ParameterError("text", f"is a {type(self.text).__name__}; allowed: a text")
+        boxes = given["boxes"]
+        if not isinstance(boxes, tuple) or not all(isinstance(one, Box) for one in boxes):
+            raise ParameterError("boxes", f"are {reprlib.repr(boxes)}; allowed: a tuple of Box")
+        for name in ("prompt_tokens", "cached_tokens", "completion_tokens"):
+            if given[name] is not None:
+                object.__setattr__(self, name, whole(name, given[name], 0, _MOST))
+        if given["first_token"] is not None:
+            seconds = number("first_token", given["first_token"], 0, 1e300, "seconds, or None")
+            object.__setattr__(self, "first_token", seconds)
 
 
 def read_answer(given: object) -> Answer:
@@ -82,11 +102,18 @@ def _completion(given: object) -> Answer:
     usage = _part(given, "usage")
     cached = _part(_part(usage, "prompt_tokens_details"), "cached_tokens")
     return replace(
-        read_answer(content if isinstance(content, str) else ""),
+        read_answer(_text(content)),
         prompt_tokens=_count(_part(usage, "prompt_tokens")),
         cached_tokens=_count(cached),
         completion_tokens=_count(_part(usage, "completion_tokens")),
     )
+
+
+def _text(content: object) -> str:
+    """Text as it is, or that of its parts, as some servers give it."""
+    if isinstance(content, list | tuple):
+        return "".join(_text(_part(part, "text")) for part in content if not isinstance(part, list | tuple))
+    return content if isinstance(content, str) else ""
 
 
 def _part(given: object, name: str) -> object:

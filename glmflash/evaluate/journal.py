@@ -4,7 +4,9 @@ Each line is written whole, at once, at the end of the file. So whatever ends a 
 tears the last line at most, and that one is dropped.
 """
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,7 @@ from glmflash.fields import Fields
 __all__ = ["Journal"]
 
 _FORMAT = "glmflash evaluation 1"
+_LOADED = {"weights", "kv"}  # what is known of a pipeline only when it is there
 
 
 def __dir__() -> list[str]:
@@ -54,23 +57,34 @@ class Journal:
         self.rows[row.system, row.question] = row
         self._write(write_row(row))
 
-    def opened(self, system: str, about: Mapping[str, str]) -> None:
-        """Keep what a system is.
+    def check(self, system: str, about: Mapping[str, str]) -> None:
+        """Pass if a system may be the one that is known by this name.
+
+        Args:
+            system: Its name.
+            about: What it is, as far as that is known; of what is still to be loaded not `_LOADED`.
 
         Raises:
             ParameterError: If another one had that name.
         """
-        known = self._about.get(system)
-        if known is None:
-            self._about[system] = dict(about)
-            self._write({"system": system, "about": dict(about)})
-        elif known != about:
-            names = sorted(name for name in {**known, **about} if known.get(name) != about.get(name))
+        known = self._about.get(system, about)
+        late = _LOADED - about.keys() if known else set[str]()
+        if {name: value for name, value in known.items() if name not in late} != about:
+            names = sorted(
+                name for name in {**known, **about} if known.get(name) != about.get(name) and name not in late
+            )
             raise ParameterError(
                 "resume",
                 f"is a journal in which {system!r:.80} was another system ({', '.join(names)}); give this "
                 "one another name, or a new journal",
             )
+
+    def opened(self, system: str, about: Mapping[str, str]) -> None:
+        """Keep what a system is, when it is loaded. Raises as `check`."""
+        self.check(system, about)
+        if system not in self._about:
+            self._about[system] = dict(about)
+            self._write({"system": system, "about": dict(about)})
 
     def closed(self, system: str, memory: Memory) -> None:
         """Keep what a system took."""
@@ -81,8 +95,11 @@ class Journal:
 
     def _write(self, values: Mapping[str, object]) -> None:
         if self._path is not None:
+            line = _line(values)
             with self._path.open("ab", buffering=0) as file:
-                file.write(_line(values))
+                if (written := file.write(line)) != len(line):  # nothing may be written behind half a line
+                    file.truncate(file.tell() - (written or 0))
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path.name)
 
     def _read(self, path: Path, questions: str) -> bool:
         """Whether there is a journal; a line that was torn is cut off."""

@@ -108,7 +108,7 @@ class Report:
             raise ParameterError("path", f"ends in {path.suffix!r:.20}; allowed: {', '.join(ways)}")
         text = ways[path.suffix]()
         with replacing(path) as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="backslashreplace"))  # half a pair; JSON reads it again
         return path
 
     def __str__(self) -> str:

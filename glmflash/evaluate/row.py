@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 
-from glmflash.errors import ConfigError
+from glmflash.errors import ConfigError, ParameterError
 from glmflash.evaluate.answer import Answer
 from glmflash.fields import Fields
 from glmflash.output.boxes import Box
@@ -88,12 +88,16 @@ def read_row(data: object, where: str) -> Row:
         read.refuse("score", score, "a number from 0 to 1")
     if (seconds := read.number("seconds")) < 0:
         read.refuse("seconds", seconds, "a number from 0")
+    try:
+        answer = Answer(
+            read.string("text"), tuple(_box(read, box) for box in boxes), first_token=first, **counts
+        )
+    except ParameterError as error:
+        raise ConfigError(f"{where}: {error}") from None
     return Row(
         system=read.string("system"), question=read.string("question"), score=score, seconds=seconds,
         began=read.number("began"), error=read.string("error") if read.has("error") else None,
-        answer=Answer(
-            read.string("text"), tuple(_box(read, box) for box in boxes), first_token=first, **counts
-        ),
+        answer=answer,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from glmflash.evaluate.report import Report
 from glmflash.evaluate.row import Row
 from glmflash.evaluate.score import score
 from glmflash.evaluate.summary import Asked
-from glmflash.evaluate.systems import System, open_system
+from glmflash.evaluate.systems import System, about_of, open_system
 from glmflash.progress import Progress, Work, reporter
 from glmflash.progress import Report as Told
 
@@ -76,14 +76,22 @@ def run(
     """
     questions = tuple(questions)
     conditions = _conditions(systems, questions, baseline, concurrency, timeout, seed)
+    known = {name: about_of(system) for name, system in systems.items()}
     digests = picture_digests(questions)
-    path = None if resume is None else Path(resume)
-    journal = Journal(path, questions=fingerprint(questions, digests))
+    journal = _journal(resume, known, fingerprint(questions, digests))
     with reporter(progress, _EVALUATED) as told:
         work = _Work(journal, questions, conditions, retry_errors, told, len(systems))
         for name, system in systems.items():
             work.evaluate(name, system)
     return work.report(list(systems), next(iter(systems)) if baseline is None else baseline, digests)
+
+
+def _journal(resume: str | Path | None, known: Mapping[str, Mapping[str, str]], questions: str) -> Journal:
+    """What was done before, if these systems did it: found out before any is asked, or loaded."""
+    journal = Journal(None if resume is None else Path(resume), questions=questions)
+    for name, about in known.items():
+        journal.check(name, about)
+    return journal
 
 
 class _Work:

@@ -19,7 +19,7 @@ from glmflash.evaluate.memory import Memory, device_bytes, reset_device_bytes, w
 from glmflash.evaluate.question import Question
 from glmflash.output.result import Result
 
-__all__ = ["Asking", "Opened", "System", "asking", "open_system"]
+__all__ = ["Asking", "Opened", "System", "about_of", "asking", "open_system"]
 
 _KINDS = "a pipeline, evaluate.asking(...), or a function that takes a question"
 _PLAIN = (bool, int, float, str)
@@ -55,22 +55,30 @@ class Opened(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """A pipeline and how to ask it. Made by `asking`."""
+    """A pipeline and how to ask it. Made by `asking`.
+
+    Args:
+        pipeline: The pipeline, or what makes one.
+        prompt: Makes of a question's text what the model is asked.
+        options: As for a call of the pipeline.
+        source: What is loaded, in words: a journal in which others stand is refused without loading it.
+    """
 
     pipeline: Asks | Callable[[], AbstractContextManager[Asks]]
     prompt: Callable[[str], str] | None = None
     options: Options = field(default_factory=Options)
+    source: str = ""
 
     def open(self) -> AbstractContextManager[Opened]:
         """Load it, if that is still to be done; then it is closed at the end."""
         if _is_pipeline(self.pipeline):
-            return nullcontext(_Pipeline(cast(Asks, self.pipeline), self.prompt, self.options))
+            return nullcontext(_Pipeline(cast(Asks, self.pipeline), self))
         return self._made(cast(Callable[[], AbstractContextManager[Asks]], self.pipeline))
 
     @contextmanager
     def _made(self, make: Callable[[], AbstractContextManager[Asks]]) -> Iterator["_Pipeline"]:
         with make() as pipeline:
-            yield _Pipeline(pipeline, self.prompt, self.options)
+            yield _Pipeline(pipeline, self)
 
 
 #: A pipeline, one with options (see `asking`), or a function from a question to text, an `Answer`, a `Result`
@@ -118,8 +126,24 @@ def open_system(system: object) -> AbstractContextManager[Opened]:
         return system.open()
     if _is_pipeline(system):
         return asking(cast(Asks, system)).open()
+    about_of(system)  # raises if it is none
+    return nullcontext(_Function(cast(Callable[[Question], object], system)))
+
+
+def about_of(system: object) -> Mapping[str, str]:
+    """What is known of a system before it is opened: `Opened.about`, of what is still to be loaded a part.
+
+    Raises:
+        ParameterError: If it is none.
+        ClosedError: If it is a pipeline that has been closed.
+    """
+    if isinstance(system, Asking):
+        pipe = cast(Asks, system.pipeline) if _is_pipeline(system.pipeline) else None
+        return _about(system, pipe)
+    if _is_pipeline(system):
+        return about_of(asking(cast(Asks, system)))
     if callable(system):
-        return nullcontext(_Function(system))
+        return {}
     raise ParameterError("systems", f"holds a {type(system).__name__}; allowed: {_KINDS}")
 
 
@@ -132,12 +156,12 @@ class _Pipeline:
 
     keeps_time: bool = True
 
-    def __init__(self, pipe: Asks, prompt: Callable[[str], str] | None, options: Options) -> None:
-        self._pipe, self._prompt, self._options = pipe, prompt, options
+    def __init__(self, pipe: Asks, asked: Asking) -> None:
+        self._pipe, self._prompt, self._options = pipe, asked.prompt, asked.options
         self._under_way: set[Future[Result]] = set()
         # What one system has computed must not make another one faster.
-        self._salt = options.get("cache_salt") or f"evaluate {uuid.uuid4().hex}"
-        self.about: Mapping[str, str] = _about(pipe, prompt, options)
+        self._salt = asked.options.get("cache_salt") or f"evaluate {uuid.uuid4().hex}"
+        self.about: Mapping[str, str] = _about(asked, pipe)
         self._device = pipe.engine.model.device
         reset_device_bytes(self._device)
 
@@ -192,12 +216,12 @@ class _Function:
         return Memory()
 
 
-def _about(pipe: Asks, prompt: object, options: Options) -> dict[str, str]:
+def _about(asked: Asking, pipe: Asks | None) -> dict[str, str]:
     """Weights, keys and values, and options; of what has no plain value, that it is there."""
-    engine = pipe.engine
-    about = {"weights": engine.fingerprint, "kv": engine.settings.kv_dtype}
-    about |= {"prompt": "changed"} if prompt is not None else {}
-    for name, value in options.items():
+    about = {} if pipe is None else {"weights": pipe.engine.fingerprint, "kv": pipe.engine.settings.kv_dtype}
+    about |= {"source": asked.source} if asked.source else {}
+    about |= {"prompt": "changed"} if asked.prompt is not None else {}
+    for name, value in asked.options.items():
         if value is not None and name != "cache_salt":
             about[name] = repr(value) if isinstance(value, _PLAIN) else type(value).__name__
     return about

@@ -17,8 +17,9 @@ def __dir__() -> list[str]:
 class JsonFormatter(logging.Formatter):
     r"""Each record as one JSON object on one line: `handler.setFormatter(JsonFormatter())`.
 
-    It has `time` (UTC), `level`, `logger`, `message`, `exception` if there is one, and what was given as
-    `extra`, except where that is None. Everything beyond ASCII is escaped, so no text can begin a line.
+    It has `time` (UTC), `level`, `logger`, `message`, `exception` and `stack` if there is one, and what was
+    given as `extra`, except where that is None. What has no JSON is written as text. Everything beyond ASCII
+    is escaped, so no text can begin a line.
 
     Example:
         >>> record = logging.makeLogRecord({"name": "glmflash.requests", "msg": "a\nb", "request": 7})
@@ -36,6 +37,20 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             own["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            own["stack"] = self.formatStack(record.stack_info)
         given = vars(record).items()
         extra = {name: value for name, value in given if name not in _STANDARD and value is not None}
-        return json.dumps({**own, **extra, **own}, default=str)
+        parts = (f"{json.dumps(name)}: {_json(value)}" for name, value in {**own, **extra, **own}.items())
+        return f"{{{', '.join(parts)}}}"
+
+
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, default=str, allow_nan=False)
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # numbers that are not finite, keys that are no text, loops
+        return json.dumps(str(value))

@@ -100,10 +100,11 @@ READ: dict[Metric, Read] = dict([
     _counter("prompt_tokens", "Tokens of prompts", _one(lambda stats: stats.prompt_tokens)),
     _counter("image_tokens", "Tokens of prompts that stand for pictures",
              _one(lambda stats: stats.image_tokens)),
-    _counter("generation_tokens", "Tokens generated", _one(lambda stats: stats.completion_tokens)),
+    _counter("generation_tokens", "Tokens of answers, those answered before included",
+             _one(lambda stats: stats.completion_tokens)),
     _counter("prefix_cache_queries", "Tokens of prompts that were looked for in the KV cache",
              _one(lambda stats: stats.prompt_tokens)),
-    _counter("prefix_cache_hits", "Tokens of prompts whose KV was there",
+    _counter("prefix_cache_hits", "Tokens of prompts whose KV was there, or the whole answer",
              _one(lambda stats: stats.cached_tokens)),
     _counter("saved_prefill_tokens", "Tokens that were not computed again thanks to any cache",
              _one(lambda stats: stats.saved_prefill)),
@@ -139,7 +140,7 @@ HISTOGRAMS: dict[str, Metric] = {
 TOKENS: dict[str, Metric] = {
     "prompt": Metric("glmflash_request_prompt_tokens", "histogram", "Tokens of the prompt", buckets=_COUNT),
     "completion": Metric(
-        "glmflash_request_generation_tokens", "histogram", "Tokens generated", buckets=_COUNT
+        "glmflash_request_generation_tokens", "histogram", "Tokens of the answer", buckets=_COUNT
     ),
 }
 INTER_TOKEN = _seconds("inter_token_latency", "Between two tokens of an answer", _TOKEN)
