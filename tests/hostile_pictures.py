@@ -88,12 +88,55 @@ _BLOCKS = segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5000)
 _SCANS = encoded("JPEG", (8, 8), progressive=True)
 _SCAN = _SCANS[_SCANS.rindex(b"\xff\xda") : -2]
 
+
+def animated(number: int) -> bytes:
+    """The chunk that says how many pictures a PNG has."""
+    return chunk(b"acTL", struct.pack(">II", number, 0))
+
+
+def frame(number: int) -> bytes:
+    """The chunk that a picture of an animated PNG begins with."""
+    return chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, 8, 8, 0, 0, 1, 10, 0, 0))
+
+
+def _gif_led_astray(note: bytes, size: int) -> bytes:
+    """A note that should have ended, and then what is a picture, or a length for who does not see the end."""
+    picture = b"," + struct.pack("<HHHHB", 0, 0, 8, 8, 0) + bytes(ord(",") - 9)
+    return gif(note + picture + b"\x01a" * (size // 2) + b"\0")
+
+
+def _hidden_scans(size: int) -> bytes:
+    """A comment that reads like the end of the picture, and many scans behind it."""
+    at = _SCANS.index(b"\xff\xc4", _SCANS.index(b"\xff\xda"))
+    comment = segment(0xFE, b"\xff\xd9")
+    return _SCANS[:at] + comment + _SCANS[at:-2] + _SCAN * (size // len(_SCAN)) + _SCANS[-2:]
+
+
+def _packed(kind: bytes, head: bytes, size: int) -> bytes:
+    """Compressed texts of a megabyte each, which Pillow unpacks, but does not add up."""
+    text = chunk(kind, head + zlib.compress(bytes(2**20 - 1), 9))
+    return png(text * min(size // len(text), 999))
+
+
+_ANIMATED = {
+    "no": lambda flood: png(animated(0), frame(0), after=[frame(1), flood]),
+    "one": lambda flood: png(animated(1), frame(0), after=[frame(1), flood]),
+    "twice": lambda flood: png(animated(5), animated(5), frame(0), after=[frame(1), flood]),
+    "behind": lambda flood: png(after=[animated(5), frame(0), frame(1), flood]),
+}
+
 #: Files of about so many bytes that hold as many parts as possible, and what is too much of each.
 FLOODS: dict[str, tuple[Callable[[int], bytes], str]] = {
     "png-chunks": (lambda size: png(chunk(b"abCd") * (size // 12)), "PNG chunks"),
     "png-texts": (lambda size: png(chunk(b"tEXt", b"k\0v") * (size // 15)), "PNG chunks"),
     "png-chunks-behind": (lambda size: png(after=[chunk(b"abCd") * (size // 12)]), "PNG chunks"),
     "png-empty-data": (lambda size: png(chunk(b"IDAT") * (size // 12)), "pieces of image data"),
+    **{
+        f"png-animated-{name}": (lambda size, make=make: make(chunk(b"abCd") * (size // 12)), "PNG chunks")
+        for name, make in _ANIMATED.items()
+    },
+    "png-packed": (lambda size: _packed(b"zTXt", b"\0\0", size), "compressed texts"),
+    "png-packed-words": (lambda size: _packed(b"iTXt", b"k\0\1\0\xff\0\0", size), "compressed texts"),
     "jpeg-comments": (lambda size: jpeg(segment(0xFE) * (size // 4)), "JPEG segments"),
     "jpeg-exif": (lambda size: jpeg(segment(0xE1, b"Exif\0\0") * (size // 10)), "segments of Exif"),
     "jpeg-padding": (lambda size: jpeg(b"\xff" * size), "bytes between"),
@@ -105,6 +148,13 @@ FLOODS: dict[str, tuple[Callable[[int], bytes], str]] = {
         lambda size: _SCANS[:-2] + _SCAN * (size // len(_SCAN)) + _SCANS[-2:],
         "scans at this size",
     ),
+    "jpeg-hidden-scans": (_hidden_scans, "scans at this size"),
+    "jpeg-between": (
+        lambda size: _SCANS[:-2] + segment(0xFE) * (size // 4) + _SCANS[-2:],
+        "between its scans",
+    ),
+    "gif-control": (lambda size: _gif_led_astray(b"!\xf9\0", size), "pieces of comments"),
+    "gif-loop": (lambda size: _gif_led_astray(b"!\xff\x0bNETSCAPE2.0\0", size), "pieces of comments"),
     "gif-comments": (lambda size: gif(b"!\xfe\0" * (size // 3)), "GIF blocks"),
     "gif-comment": (lambda size: gif(b"!\xfe" + b"\x01a" * (size // 2) + b"\0"), "pieces of comments"),
     "gif-junk": (lambda size: gif(b"\0" * size), "bytes between"),

@@ -250,3 +250,63 @@ def test_without_pyav_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImageError, match=r"pip install 'glmflash\[video\]'"):
         open_clip(Clip(b"\0\0\0\x1cftypisom" + bytes(100)))
+
+
+def put(data: bytes, name: bytes, offset: int, *numbers: int) -> bytes:
+    """The same file with other numbers in a box, so many bytes behind its name."""
+    changed = bytearray(data)
+    struct.pack_into(f">{len(numbers)}I", changed, data.index(name) + 4 + offset, *numbers)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("kind", ["stsz", "trun", "elst", "hidden", "compressed"])
+def test_tables_that_claim_samples_without_end_are_not_believed(kind, monkeypatch):
+    many = 2**31
+    plain = video(FRAMES[:4])
+    if kind == "stsz":
+        data = put(plain, b"stsz", 4, 1, many)
+    elif kind == "elst":
+        data = put(plain, b"elst", 4, 10_000_000)
+    elif kind == "compressed":
+        data = plain.replace(b"udta", b"cmov")
+    else:
+        whole = put(fragmented(), b"trun", 4, many)
+        hidden = b"mdat" + whole[whole.index(b"moof") - 4 :] + struct.pack(">I4s", 8, b"sidx")
+        data = whole if kind == "trun" else plain + struct.pack(">I", len(hidden) - 4) + hidden
+    monkeypatch.setattr("glmflash.media.video._container", lambda *_: pytest.fail("was opened"))
+    with pytest.raises(ImageError, match=r"has tables of more samples|compressed tables"):
+        open_clip(Clip(data))
+
+
+def test_tables_of_real_files_are_read():
+    """Fragments, and sound that is not compressed, which has millions of samples."""
+    assert open_clip(Clip(fragmented())).timeline.count == 12
+    file = io.BytesIO()
+    with av.open(file, "w", format="mov") as container:
+        pictures, sound = (
+            container.add_stream("mpeg4", rate=30),
+            container.add_stream("pcm_s16le", rate=48_000),
+        )
+        pictures.height, pictures.width, pictures.pix_fmt = 48, 64, "yuv420p"
+        for picture in FRAMES[:12]:
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        noise = av.AudioFrame.from_ndarray(np.zeros((1, 48_000), np.int16), format="s16", layout="mono")
+        noise.sample_rate = 48_000
+        container.mux(sound.encode(noise))
+        container.mux(pictures.encode())
+    few = InputPolicy(clips=ClipPolicy(max_frames=20))
+    assert open_clip(Clip(file.getvalue()), policy=few).timeline.count == 12
+    with pytest.raises(ImageError, match="tables"):
+        open_clip(Clip(file.getvalue().replace(b"soun", b"vide")), policy=few)
+
+
+def fragmented() -> bytes:
+    """An MP4 as it is streamed."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4", options={"movflags": "frag_keyframe+empty_moov"}) as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for picture in FRAMES[:12]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()

@@ -7,6 +7,8 @@ import os
 import re
 import struct
 import time
+import tracemalloc
+import zlib
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import requires, version
@@ -396,3 +398,36 @@ def test_presets_are_policies_like_any_other():
     read(tall)
     with pytest.raises(ImageError, match="max_aspect"):
         read(tall, policy=strict)
+
+
+def test_a2_a_data_url_of_short_lines_takes_no_more_memory_than_one_of_long_lines():
+    payload = "AA\n" * 500_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="found no known format"):
+            read(DataUrl("data:image/png;base64," + payload))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * len(payload)  # a string for each line would take 25 times as much
+
+
+@pytest.mark.parametrize("tag", [None, 6])
+def test_a4_a_tiff_is_turned_once_wherever_it_says_so(tag):
+    stored = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    tags = {700: b'<x tiff:Orientation="6"/>'} | ({} if tag is None else {274: tag})
+    file = io.BytesIO()
+    Image.fromarray(stored).save(file, "TIFF", tiffinfo=tags)
+    turned = np.repeat(np.rot90(stored, -1)[:, :, None], 3, axis=2)
+    policy = InputPolicy.trusted()
+    np.testing.assert_array_equal(read(file.getvalue(), policy=policy), turned)
+    np.testing.assert_array_equal(read(Image.open(file), policy=policy), turned)
+
+
+def test_a4_a_png_may_say_behind_its_pixels_how_it_stands():
+    exif = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes([0, 10, 20, 30])))
+    said = chunk(b"eXIf", exif)
+    for before, after in (([said], []), ([], [said])):
+        data = png(*before, size=(3, 1), data=pixels, after=after)
+        assert read(data)[:, 0, 0].tolist() == [10, 20, 30]

@@ -1,9 +1,10 @@
 """A3, floods of metadata: a file of 20 MiB of the smallest parts is refused after a few of them."""
 
 import time
+import zlib
 
 import pytest
-from hostile_pictures import FLOODS, chunk, encoded, gif, jpeg, png, segment, webp
+from hostile_pictures import FLOODS, animated, chunk, encoded, frame, gif, jpeg, png, segment, webp
 
 from glmflash import InputPolicy
 from glmflash.errors import ImageError
@@ -54,6 +55,11 @@ def test_a3_what_real_files_hold_is_far_below():
         png(chunk(b"tEXt", b"k\0v") * many),
         png(after=[chunk(b"tIME", bytes(7)) * many]),
         png(chunk(b"IDAT") * 5000),
+        png(*[chunk(b"iTXt", b"k\0\0\0en\0\0v")] * many),
+        png(chunk(b"zTXt", b"k\0\0" + zlib.compress(b"v")) * 16),
+        png(
+            animated(2000), frame(0), after=[frame(2 * i + 1) + chunk(b"fdAT", bytes(4)) for i in range(2000)]
+        ),
         jpeg(segment(0xFE, b"x") * many),
         jpeg(segment(0xE1, b"Exif\0\0") * 2 + segment(0xDB, b"\0" + b"\1" * 64) * 20),
         jpeg(segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(60_000))),
@@ -81,3 +87,11 @@ def test_a3_behind_the_picture_there_may_be_anything():
 def test_a3_what_unpacks_is_counted_too(data, what):
     with pytest.raises(ImageError, match=what):
         read(data)
+
+
+def test_a2_a_part_of_a_picture_is_kept_as_the_whole_is():
+    whole = encoded("JPEG", (64, 64), progressive=True, subsampling=0)
+    first = whole.index(b"\xff\xda")
+    part = whole[: whole.index(b"\xff\xda", first + 2)] + b"\xff\xd9"
+    plain = encoded("JPEG", (64, 64), subsampling=0)
+    assert [scan(data, "JPEG").cost for data in (whole, part, plain)] == [10, 10, 7]

@@ -187,9 +187,10 @@ def upright_rgb(image: Image.Image, policy: Limits) -> Pixels:
         ImageError: If it is too large, or has samples that are none.
     """
     check_size(*image.size, policy=policy)  # from the header: nothing is decoded yet
-    turned, *steps = _UPRIGHT[orientation(image.info)]
     key = _transparent_colour(image)
     image.load()
+    # Only now: PNG may say it behind the pixels, and Pillow itself turns a TIFF, and then says no more of it.
+    turned, *steps = _UPRIGHT[orientation(image.info)]
     check_size(*image.size, policy=policy)  # decoding may have found another
     width, height = image.size
     pixels = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)  # as it will stand

@@ -19,6 +19,7 @@ from glmflash.errors import ImageError
 from glmflash.media.arrays import Pixels, check_size
 from glmflash.media.clip_policy import ClipPolicy, check_length
 from glmflash.media.frames import Film, Timeline
+from glmflash.media.tables import check_tables
 
 __all__ = ["open_video"]
 
@@ -60,6 +61,8 @@ def open_video(data: bytes, form: str, *, policy: ClipPolicy) -> Film:
         ImageError: If PyAV is not installed, it is too large, or of a codec that is not allowed.
         Exception: Whatever PyAV raises if the file is damaged.
     """
+    if form == "MP4":
+        check_tables(data, policy)
     with _container(data, form, policy) as container:
         stream = _stream(container)
         size = stream.codec_context.width, stream.codec_context.height

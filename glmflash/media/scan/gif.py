@@ -28,7 +28,7 @@ def scan(data: bytes, frames: int | None) -> Outline:
         if data[at] == 0x21:
             records += 1
             bounded(records - shown, MOST_RECORDS, "GIF blocks beside the image data")
-            at, count = _pieces(data, at + 2, _MOST_NOTES - notes)
+            at, count = _note(data, at + 1, _MOST_NOTES - notes, loops=not shown)
             notes += count
             bounded(notes, _MOST_NOTES, "pieces of comments and notes")
         elif data[at] == 0x2C and at + 10 <= len(data):
@@ -53,6 +53,21 @@ def scan(data: bytes, frames: int | None) -> Outline:
 def _table(flags: int) -> int:
     """Bytes of a colour table."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _note(data: bytes, at: int, most: int, *, loops: bool) -> tuple[int, int]:
+    """Where what stands behind an exclamation mark ends for Pillow, and its pieces.
+
+    Of all but comments it reads one row more, where the first piece, or the one behind the name of the loop
+    count, is the empty one that should have ended them.
+    """
+    label, first = data[at : at + 1], at + 1
+    end, count = _pieces(data, first, most)
+    named = data[first : first + 1] >= b"\x0b" and data.startswith(b"NETSCAPE2.0", first + 1)
+    if label != b"\xfe" and count == (loops and named and label == b"\xff"):
+        end, more = _pieces(data, end, most - count)
+        count += more
+    return end, count
 
 
 def _pieces(data: bytes, at: int, most: int) -> tuple[int, int]:

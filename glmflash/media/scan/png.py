@@ -8,8 +8,10 @@ __all__ = ["scan"]
 
 _CHUNK = struct.Struct(">I4s")
 _SIZE = struct.Struct(">II")
-_MOST_PROFILES = 4  # the standard has one; each may unpack to a megabyte
+_MOST_PROFILES = 4  # the standard has one; each may unpack to a megabyte, as a compressed text may
+_MOST_PACKED = 16
 _MOST_PIECES = 65_536  # of image data: 20 MiB in pieces of 320 bytes; encoders write 8,192
+_MOST_FRAMES = 2**31
 
 
 def __dir__() -> list[str]:
@@ -21,7 +23,7 @@ def scan(data: bytes, frames: int | None) -> Outline:
 
     Source: PNG 1.2, section 3 (chunk layout); APNG 1.0.
     """
-    at, records, pieces, profiles, shown, animated = 8, 0, 0, 0, 0, False
+    at, records, pieces, profiles, packed, shown, controls = 8, 0, 0, 0, 0, 0, list[bool]()
     width = height = 0
     while at + 8 <= len(data):
         length, kind = _CHUNK.unpack_from(data, at)
@@ -30,7 +32,7 @@ def scan(data: bytes, frames: int | None) -> Outline:
             bounded(pieces, _MOST_PIECES, "pieces of image data")
         elif kind == b"IEND":
             break
-        elif kind == b"fcTL" and animated:
+        elif kind == b"fcTL" and controls == [True]:
             shown += 1
             if shown > (frames or 1):
                 break
@@ -42,8 +44,22 @@ def scan(data: bytes, frames: int | None) -> Outline:
                 width, height = max(width, size[0]), max(height, size[1])
             profiles += kind == b"iCCP"
             bounded(profiles, _MOST_PROFILES, "colour profiles")
-            animated = animated or kind == b"acTL"
+            packed += kind == b"zTXt" or (kind == b"iTXt" and _is_packed(data, at + 8, length))
+            bounded(packed, _MOST_PACKED, "compressed texts")
+            if kind == b"acTL" and not pieces:
+                controls.append(_several(data, at + 8, length))
         at += 12 + length
     if not pieces:
         raise damaged("it holds no image data")
     return Outline(width, height, max(shown, 1))
+
+
+def _is_packed(data: bytes, at: int, length: int) -> bool:
+    """Whether an international text is compressed: the byte behind its keyword says so."""
+    end = data.find(b"\0", at, at + length)
+    return end >= 0 and data[end + 1 : end + 2] != b"\0"
+
+
+def _several(data: bytes, at: int, length: int) -> bool:
+    """Whether Pillow takes it for the control of an animation; only then it stops behind the first frame."""
+    return length >= 8 and 2 <= int.from_bytes(data[at : at + 4], "big") <= _MOST_FRAMES
