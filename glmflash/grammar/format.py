@@ -1,7 +1,7 @@
 """What an answer has to look like, as OpenAI's `response_format` says it → a frozen, checked value."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -45,7 +45,7 @@ class ResponseFormat:
     rule: str | tuple[str, ...] = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
+        if not isinstance(self.kind, str) or self.kind not in get_args(Kind):
             raise _refusal("is of no known kind")
         if self.kind == "choice":
             _check_choices(self.rule)
@@ -69,7 +69,8 @@ class ResponseFormat:
             >>> ResponseFormat.read({"type": "text"}) is None
             True
         """
-        match value:
+        kind = value.get("type") if isinstance(value, Mapping) else ""
+        match value if isinstance(kind, str) else {}:
             case ResponseFormat():
                 return value
             case None | {"type": "text"}:
