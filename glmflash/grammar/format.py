@@ -45,7 +45,8 @@ class ResponseFormat:
     rule: str | tuple[str, ...] = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, str) or self.kind not in get_args(Kind):
+        kind: object = self.kind
+        if not isinstance(kind, str) or kind not in get_args(Kind):
             raise _refusal("is of no known kind")
         if self.kind == "choice":
             _check_choices(self.rule)
@@ -69,8 +70,9 @@ class ResponseFormat:
             >>> ResponseFormat.read({"type": "text"}) is None
             True
         """
-        kind = value.get("type") if isinstance(value, Mapping) else ""
-        match value if isinstance(kind, str) else {}:
+        if isinstance(value, Mapping) and not isinstance(value.get("type"), str):
+            raise _refusal("has a type that is no string")
+        match value:
             case ResponseFormat():
                 return value
             case None | {"type": "text"}:

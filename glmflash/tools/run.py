@@ -125,7 +125,10 @@ def run_tools(
 
 
 def _checked(
-    functions: Sequence[Callable[..., object]], bounds: Mapping[str, object], on_error: str, options: Options
+    functions: Sequence[Callable[..., object]],
+    bounds: Mapping[str, object],
+    on_error: object,
+    options: Options,
 ) -> Mapping[str, Tool]:
     for name, bound in bounds.items():
         if not isinstance(bound, int) or bound is True or bound < 1:
