@@ -60,7 +60,8 @@ def ordered(
     count: object = prefetch
     if not isinstance(count, int) or count is True or count < 1:
         raise ParameterError("prefetch", f"is {show(prefetch)}; allowed: a whole number from 1")
-    if on_error not in ("raise", "return"):
+    wanted: object = on_error
+    if not isinstance(wanted, str) or wanted not in ("raise", "return"):
         raise ParameterError("on_error", f"is {show(on_error)}; allowed: 'raise' or 'return'")
     wants_bar(progress)  # or an error, at once
     total = len(requests) if isinstance(requests, Sized) else None

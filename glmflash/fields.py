@@ -11,6 +11,8 @@ from glmflash.errors import ConfigError
 
 __all__ = ["Fields", "parse_json", "read_json"]
 
+# Of all lists and objects, and of their entries: three times those of the largest published tokenizer.
+_MOST_LISTS, _MOST_ENTRIES = 1_500_000, 6_000_000
 _LARGEST = 2**22  # bytes of a file: thirty times what the longest index of a published relative has
 
 
@@ -173,6 +175,9 @@ def parse_json(content: bytes) -> object:
         Traceback (most recent call last):
         ValueError: 'a' stands twice in one object
     """
+    # Counted before they are made: empty ones take twenty times their file, and minutes.
+    if content.count(b"[") + content.count(b"{") > _MOST_LISTS or content.count(b",") > _MOST_ENTRIES:
+        raise ValueError("has more lists, objects or entries than any such file needs")
     try:
         return json.loads(content, object_pairs_hook=_once)
     except _TwiceError as error:

@@ -530,6 +530,15 @@ cases(
     ),
 )
 cases(
+    f"{TOKENS}: has more lists, objects or entries",
+    **{
+        f"tokens_of_{name}": lambda folder, item=item: (folder / TOKENS).write_bytes(
+            b'{"a": [' + item * (60_000_000 // len(item)) + b"0]}"
+        )
+        for name, item in {"empty_lists": b"[],", "empty_objects": b"{},", "halves": b"0.5,"}.items()
+    },
+)
+cases(
     r"tokenizer\.json has",
     tokens_beyond_the_embeddings=vocabulary(
         lambda data: data["added_tokens"].append({"content": "<far>", "id": 10**6, "special": True})

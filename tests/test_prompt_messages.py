@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from glmflash.errors import MessageError
@@ -137,6 +138,7 @@ LOOP.append(LOOP)
             r"messages\[1\].*'robot'.*tool",
         ),
         ([{"content": "x"}], "role is missing"),
+        ([{"role": np.array(["user", "x"]), "content": "x"}], "role is a ndarray"),
         ([{"role": ["user"], "content": "x"}], "role is a list"),
         ([{"role": "user"}], r"messages\[0\] \(user\): content is missing"),
         ([{"role": "tool", "content": None}], r"\(tool\): content is missing"),
@@ -145,6 +147,7 @@ LOOP.append(LOOP)
         ([{"role": "user", "content": {"type": "text"}}], "content is a dict"),
         (user("x"), r"\(user\) part 0 is 'x'"),
         (user({}), "type is missing"),
+        (user({"type": np.array(["text", "x"])}), "type is a ndarray"),
         (user({"type": "audio"}), "type is 'audio'; allowed: text, image"),
         (user({"type": ["image"]}), "type is a list"),
         (user({"type": "text"}), "text is missing"),

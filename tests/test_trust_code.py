@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,9 @@ def test_c2_answering_runs_no_code() -> None:
         compile("1", "", "eval")
         LISTENING.clear()
     assert HEARD == ["compile"]  # the one here: it did listen
+
+
+def test_f1_the_floor_of_torch_is_required() -> None:
+    """Older ones run code on load, even where they are told not to."""
+    assert "torch>=2.10" in {need.replace(" ", "").lower() for need in requires("glmflash") or ()}
+    assert tuple(map(int, version("torch").split(".")[:2])) >= (2, 10)

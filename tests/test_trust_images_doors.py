@@ -15,6 +15,7 @@ from hostile_pictures import encoded, sized
 from PIL import Image
 
 from glmflash import Clip, DataUrl, ExtractionError, InputError, InputPolicy, Pipeline, Result
+from glmflash.evaluate import Question, run
 from glmflash.media import read
 from glmflash.openai import acreate, create
 from glmflash.output.result import ToolCall
@@ -78,6 +79,7 @@ DOORS = {
     "batch": lambda pipe, data: pipe.batch([{"text": "The total?", "images": data}], **FEW),
     "map": lambda pipe, data: list(pipe.map([{"text": "The total?", "images": data}], **FEW)),
     "encode": lambda pipe, data: pipe.encode(data),
+    "encode, asked about": lambda pipe, data: pipe("The total?", images=pipe.encode(data), **FEW),
     "session": lambda pipe, data: pipe.session(**FEW).ask("The total?", images=data),
     "extract": lambda pipe, data: pipe.extract(data, Receipt),
     "choose": lambda pipe, data: pipe.choose("The total?", ["1", "2"], images=data),
@@ -113,6 +115,14 @@ def test_a2_every_door_refuses_a_bomb_unopened(pipe, door, monkeypatch):
     with pytest.raises(InputError, match=r"60000 x 60000 pixels, more than the 33500000"):
         door(pipe, sized("PNG", 60_000, 60_000))
     assert (60_000, 60_000) not in opened
+
+
+def test_a2_a_question_of_a_benchmark_is_refused_unopened(pipe, monkeypatch):
+    """Neither the answer nor the thumbnail in the report opens it."""
+    asked = Question(id="1", text="?", images=(sized("PNG", 60_000, 60_000),), answers=("1",))
+    monkeypatch.setattr("PIL.Image.open", lambda *_, **__: pytest.fail("was opened"))
+    (row,) = run({"it": pipe}, [asked], progress=False).rows["it"]
+    assert row.error == "image_error"
 
 
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)

@@ -24,6 +24,7 @@ class Odd:
 
 
 ODD = Odd()
+SEVERAL = np.array(["auto", "text"])  # of which nobody can say whether they are equal to something
 
 BAD: dict[str, list[object]] = {
     "max_new_tokens": [0, -1, 2**63, HUGE, -HUGE, True, 1.0, NAN, INF, "5", [5], b"5", ODD, np.float64(4)],
@@ -62,6 +63,8 @@ BAD: dict[str, list[object]] = {
     "max_tokens": [5], "min_tokens": [5], "n": [10**9], "best_of": [2], "stop_token_ids": [[10**9]],
     "logit_bias": [{10**9: 5}], "bad_words": ["x"], "mm_processor_kwargs": [{}], "x" * 100: [1],
 }  # fmt: skip
+for values in BAD.values():
+    values.append(SEVERAL)
 ROWS = [(name, value) for name, values in BAD.items() for value in values]
 WITH = {"thinking_budget": {}, "tool_choice": {"tools": [{"type": "function", "function": {"name": "g"}}]}}
 
@@ -202,6 +205,8 @@ BODIES: dict[str, list[object]] = {
     "ignore_eos": [True],
     "answer_prefix": ["x"],
 }
+for name in ("n", "logit_bias", "presence_penalty", "parallel_tool_calls", "thinking", "response_format"):
+    BODIES[name].append(SEVERAL)
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -238,6 +243,10 @@ def test_c4_a_bad_salt_beside_a_body_is_named(salt, pipe) -> None:
         (lambda pipe: pipe.locate(5, None), "what"),
         (lambda pipe: pipe.locate("x", None, template="no place"), "template"),
         (lambda pipe: pipe.batch(["Q"], on_error=ODD), "on_error"),
+        (lambda pipe: pipe.batch(["Q"], on_error=SEVERAL), "on_error"),
+        (lambda pipe: pipe.run_tools("Q", [len], on_error=SEVERAL), "on_error"),
+        (lambda pipe: pipe.extract("x.png", str, by=SEVERAL), "by"),
+        (lambda pipe: pipe.extract("x.png", str, on_error=SEVERAL), "on_error"),
         (lambda pipe: pipe.batch(5), "requests"),
         (lambda pipe: pipe.batch("Q"), "requests"),
         (lambda pipe: pipe.batch(["Q"], progress=ODD), "progress"),
@@ -264,7 +273,8 @@ def test_c4_arguments_of_methods_are_named_too(ask, name, pipe) -> None:
     ("argument", "value"),
     [
         ("kv_memory", -1), ("kv_memory", HUGE), ("kv_memory", NAN), ("kv_memory", ODD), ("kv_dtype", "int4"),
-        ("kv_dtype", ODD), ("max_batch", 0), ("max_batch", -HUGE), ("max_batch", True), ("max_waiting", NAN),
+        ("kv_dtype", ODD), ("kv_dtype", SEVERAL), ("max_batch", 0), ("max_batch", -HUGE),
+        ("max_batch", True), ("max_waiting", NAN),
         ("max_waiting", ODD), ("quantize", "int3"), ("quantize", ODD), ("dtype", "int8"), ("dtype", ODD),
         ("device", "tpu"), ("device", ODD), ("progress", ODD), ("observers", [5]), ("input_policy", ODD),
     ],

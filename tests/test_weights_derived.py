@@ -209,3 +209,40 @@ def test_what_a_killed_writer_leaves_is_written_over(tmp_path: Path) -> None:
         stream.write(b"new")
     assert path.read_text() == "new"
     assert [left.name for left in tmp_path.iterdir()] == ["it"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has neither")
+@pytest.mark.timeout(60)
+def test_f4_nothing_is_written_through_what_lies_in_the_way(tmp_path: Path) -> None:
+    """Others may write to the folder, and know what the file is called while it is written."""
+    path, own = tmp_path / "it", tmp_path / "mine"
+    own.write_text("precious")
+    stage = tmp_path / ".it.saving"
+    for put in (lambda: stage.symlink_to(own), lambda: os.link(own, stage), lambda: os.mkfifo(stage)):
+        put()
+        with pytest.raises(OSError, match=r"\.it\.saving"):
+            write_derived(path, {}, metadata={}, **KEYS)
+        assert own.read_text() == "precious"
+        assert not path.exists()
+        stage.unlink()
+
+
+def raw(path: Path, dtype: str, metadata: dict[str, str]) -> None:
+    entry = {"dtype": dtype, "shape": [8], "data_offsets": [0, 6]}
+    header = json.dumps({"__metadata__": metadata, "a": entry}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(6))
+
+
+def test_f3_a_dtype_that_torch_has_not(tmp_path: Path) -> None:
+    written = {name: str(value) for name, value in KEYS.items()}
+    raw(tmp_path / "it", "F6_E2M3", {})
+    assert "another program's file" in refused(tmp_path / "it")
+    raw(tmp_path / "it", "F6_E2M3", written)
+    assert "holds what cannot be read" in refused(tmp_path / "it")
+
+
+def test_no_tensor_of_another_sort_of_file_is_read(file: Path, monkeypatch) -> None:
+    """A whole model may be given by mistake."""
+    monkeypatch.setattr(Tensor, "clone", lambda *_, **__: pytest.fail("was read"))
+    with pytest.raises(CheckpointError, match="needed here"):
+        read_derived(file, **KEYS | {"kind": "other"})

@@ -77,7 +77,7 @@ def test_views_and_other_strides_are_saved_by_value(tmp_path: Path) -> None:
     assert torch.equal(weights(tmp_path)["t"], base.T)
 
 
-@pytest.mark.parametrize("shard_bytes", [0, -1])
+@pytest.mark.parametrize("shard_bytes", [0, -1, True, 1.5, float("nan"), "5 GB", None])
 def test_shard_sizes_that_cannot_be(tmp_path: Path, shard_bytes: int) -> None:
     with pytest.raises(ParameterError, match="shard_bytes"):
         write_checkpoint(tmp_path, numbered(1), config={}, shard_bytes=shard_bytes)

@@ -22,7 +22,7 @@ import torch
 
 from glmflash.model import Glm4v
 from glmflash.testing import random_checkpoint
-from glmflash.weights import load_model, save_pretrained, write_checkpoint
+from glmflash.weights import files, load_model, save_pretrained, write_checkpoint
 from glmflash.weights.derived import read_derived, write_derived
 from glmflash.weights.staged import complete
 
@@ -73,6 +73,10 @@ def stopped(at: int, stop: Callable[[str], None]) -> Iterator[list[str]]:
         step("open")
         return Watched(real(path, mode, *args, **options), step)
 
+    def opened_plainly(path: Path, mode: str, **options):
+        step("open")
+        return Watched(open(path, mode, **options), step)  # noqa: PTH123
+
     def watched(name: str) -> Callable[..., object]:
         real = getattr(os, name)
 
@@ -84,12 +88,14 @@ def stopped(at: int, stop: Callable[[str], None]) -> Iterator[list[str]]:
 
     real = {name: getattr(os, name) for name in CALLS}
     real_open, Path.open = Path.open, opened
+    files.open = opened_plainly  # in place of Python's own
     for name in CALLS:
         setattr(os, name, watched(name))
     try:
         yield steps
     finally:
         Path.open = real_open
+        del files.open
         for name, function in real.items():
             setattr(os, name, function)
 

@@ -120,7 +120,7 @@ class Request:
 
     def _check_thinking(self) -> None:
         """Reasoning, and what cannot go with it."""
-        if self.thinking != "auto":
+        if not isinstance(self.thinking, str) or self.thinking != "auto":
             _check("thinking", self.thinking, bool, 'True, False or "auto"')
         budget = self.thinking_budget
         if budget is not None and not self.thinking:
@@ -137,6 +137,7 @@ class Request:
         _check(
             "response_format", form, ResponseFormat | None, "a ResponseFormat, or None; see prepare.request"
         )
+        _check("tool_choice", self.tool_choice, str | Mapping, _TOOL_CHOICE)
         match self.tool_choice:
             case "auto" | "none":
                 pass

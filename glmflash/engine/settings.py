@@ -64,7 +64,8 @@ class Settings:
             raise ParameterError("input_policy", f"is a {type(policy).__name__}; allowed: an InputPolicy")
         parse_memory(self.kv_memory)
         parse_memory(self.vision_memory, parameter="vision_memory")
-        if self.kv_dtype not in ("auto", "int8"):
+        kv_dtype: object = self.kv_dtype
+        if not isinstance(kv_dtype, str) or kv_dtype not in ("auto", "int8"):
             raise ParameterError("kv_dtype", f'is {show(self.kv_dtype)}; allowed: "auto" or "int8"')
         for name in ("max_batch", "max_step_tokens", "max_waiting"):
             value: object = getattr(self, name)

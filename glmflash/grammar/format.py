@@ -1,7 +1,7 @@
 """What an answer has to look like, as OpenAI's `response_format` says it → a frozen, checked value."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -45,7 +45,8 @@ class ResponseFormat:
     rule: str | tuple[str, ...] = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
+        kind: object = self.kind
+        if not isinstance(kind, str) or kind not in get_args(Kind):
             raise _refusal("is of no known kind")
         if self.kind == "choice":
             _check_choices(self.rule)
@@ -69,6 +70,8 @@ class ResponseFormat:
             >>> ResponseFormat.read({"type": "text"}) is None
             True
         """
+        if isinstance(value, Mapping) and not isinstance(value.get("type"), str):
+            raise _refusal("has a type that is no string")
         match value:
             case ResponseFormat():
                 return value

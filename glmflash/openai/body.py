@@ -163,7 +163,8 @@ def _thinking(name: str, value: object) -> object:
         if len(value) != 1 or not isinstance(kind, str) or kind not in _GLM_THINKING:
             raise ParameterError(name, 'allowed: true, false, "auto", or {"type": "enabled" or "disabled"}')
         return _GLM_THINKING[kind]
-    if not isinstance(value, bool) and not (name == "thinking" and value == "auto"):
+    auto = name == "thinking" and isinstance(value, str) and value == "auto"
+    if not isinstance(value, bool) and not auto:
         allowed = 'true, false or "auto"' if name == "thinking" else "true or false"
         raise ParameterError(name, f"is {_shown(value)}; allowed: {allowed}")
     return value
@@ -203,8 +204,11 @@ def _text(fields: _Fields, name: str, default: str) -> str:
 
 
 def _same(one: object, other: object) -> bool:
-    """Equal, and true is not 1."""
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+    """Equal, and true is not 1; what cannot say whether it is, as an array, is not."""
+    try:
+        return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    except Exception:  # noqa: BLE001  # whatever an object of the caller's raises
+        return False
 
 
 def _shown(value: object) -> str:

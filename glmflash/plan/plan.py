@@ -295,5 +295,6 @@ def _check(use: Use, longest: int) -> None:
         value: object = getattr(use, name)
         if type(value) is not int or not low <= value <= high:
             raise ParameterError(name, f"is {show(value)}; allowed: a whole number from {low} to {high}")
-    if use.kv_dtype not in ("auto", "int8"):
+    kv_dtype: object = use.kv_dtype
+    if not isinstance(kv_dtype, str) or kv_dtype not in ("auto", "int8"):
         raise ParameterError("kv_dtype", f'is {show(use.kv_dtype)}; allowed: "auto" or "int8"')

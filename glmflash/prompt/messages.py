@@ -182,6 +182,8 @@ def _message(message: object, where: str, sources: list[object]) -> Message:
     if not isinstance(message, Mapping):
         raise MessageError(f"{where} is {kind_of(message)}; allowed: an object with role and content")
     role = message.get("role")
+    if not isinstance(role, str):  # an array is equal to everything and nothing
+        _refuse(where, "role", role, ", ".join(_ROLES))
     role = "system" if role == "developer" else role  # OpenAI's newer word for it
     if role not in _ROLES:
         _refuse(where, "role", role, ", ".join(_ROLES))
@@ -216,7 +218,7 @@ def _part(part: object, where: str, sources: list[object]) -> Part:
     kind = part.get("type")
     if kind is None:
         kind = next((key for key in _KINDS if key in part), None)
-    match kind:
+    match kind if isinstance(kind, str) else None:
         case "text":
             text = part.get("text")
             return Text(text) if isinstance(text, str) else _refuse(where, "text", text, "a string")

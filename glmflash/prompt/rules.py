@@ -14,6 +14,10 @@ _PRE_TOKENIZERS = ("ByteLevel", "Digits", "Sequence", "Split")
 # What stands for one character: a property, an escape, a class. And groups that only group or look ahead.
 _ONE = re.compile(r"\\[pP]\{\^?\w+\}|\\[^\dgk]|\[\^?\]?(?:\\.|[^\[\]\\])*\]", re.DOTALL)
 _GROUP = re.compile(r"\(\?(?:[imsx]*:|[=!])")
+# Where a matcher has to choose, and what may follow when it must not have chosen wrong.
+_CHOICE = re.compile(r"\||[*+?]\??|\{(\d*)(,?)(\d*)\}\??")
+_OPTIONAL = re.compile(r"(?:(?:\([^()]*\)|[^()])\?)*")
+_MOST_CHOICES = 10  # of one alternative; as many as any published one has
 
 
 def __dir__() -> list[str]:
@@ -25,7 +29,7 @@ def check_rules(data: Mapping[str, object]) -> str | None:
 
     Example:
         >>> check_rules({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}}})
-        "pre_tokenizer: the pattern '(a+)+$' may take for ever; allowed: patterns that repeat no groups"
+        "pre_tokenizer: the pattern '(a+)+$' may take for ever; allowed: few repetitions, none of groups"
     """
     for key, kinds in (("normalizer", _NORMALIZERS), ("pre_tokenizer", _PRE_TOKENIZERS)):
         for rule in _rules(data.get(key)):
@@ -35,7 +39,7 @@ def check_rules(data: Mapping[str, object]) -> str | None:
             pattern = rule.get("pattern")
             given = pattern.get("Regex") if isinstance(pattern, Mapping) else None
             if isinstance(given, str) and not _is_quick(given):
-                remedy = "allowed: patterns that repeat no groups"
+                remedy = "allowed: few repetitions, none of groups"
                 return f"{key}: the pattern {given!r:.80} may take for ever; {remedy}"
     return None
 
@@ -53,6 +57,46 @@ def _rules(rule: object) -> Iterator[Mapping[str, object]]:
 
 
 def _is_quick(pattern: str) -> bool:
-    """Whether nothing but single characters is repeated; of groups, time can grow exponentially."""
+    """Whether single characters alone are repeated, and few; else time can grow exponentially."""
     plain = _GROUP.sub("(", _ONE.sub("x", pattern))
-    return not re.search(r"\\|\(\?|\)[*+{]|[*+?}][*+{]|\[", plain)
+    if re.search(r"\\|\(\?|\)[*+{]|[*+?}][*+{]|\[", plain):
+        return False
+    return all(map(_chooses_little, _alternatives(plain)))
+
+
+def _alternatives(plain: str) -> Iterator[str]:
+    """What stands between the bars that are in no group."""
+    depth = start = 0
+    for sign in re.finditer(r"[()|]", plain):
+        depth += {"(": 1, ")": -1, "|": 0}[sign[0]]
+        if sign[0] == "|" and not depth:
+            yield plain[start : sign.start()]
+            start = sign.end()
+    yield plain[start:]
+
+
+def _chooses_little(alternative: str) -> bool:
+    """Whether few of its parts can match in several ways, so that few combinations have to be tried.
+
+    Behind a second repetition without end nothing may have to match: then whatever it takes is right.
+    """
+    choices, endless = 0, list[int]()
+    for sign in _CHOICE.finditer(alternative):
+        few = _optional(sign)
+        if few is None:
+            endless.append(sign.end())
+        else:
+            choices += few
+    if choices > _MOST_CHOICES or len(endless) > 2:
+        return False
+    return len(endless) < 2 or _OPTIONAL.fullmatch(alternative, endless[1]) is not None
+
+
+def _optional(sign: re.Match[str]) -> int | None:
+    """How often one of two ways has to be chosen; None if that has no end."""
+    low, comma, high = sign.groups()
+    if sign[0][0] in "|?" or comma == "":
+        return 0 if comma == "" else 1
+    if not high or max(len(low), len(high)) > 2:
+        return None
+    return max(0, int(high) - int(low or 0))

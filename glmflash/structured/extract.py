@@ -125,9 +125,9 @@ class _Way:
 def _check(by: object, on_error: object, instruction: object, options: Mapping[str, object]) -> None:
     if not isinstance(instruction, str | None):
         raise ParameterError("instruction", f"is {show(instruction)}; allowed: a string, or None")
-    if by not in ("field", "object"):
+    if not isinstance(by, str) or by not in ("field", "object"):
         raise ParameterError("by", f"is {show(by)}; allowed: 'field' or 'object'")
-    if on_error not in ("raise", "none"):
+    if not isinstance(on_error, str) or on_error not in ("raise", "none"):
         raise ParameterError("on_error", f"is {show(on_error)}; allowed: 'raise' or 'none'")
     for name in _OURS:
         if options.get(name) is not None:

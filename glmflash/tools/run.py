@@ -125,12 +125,15 @@ def run_tools(
 
 
 def _checked(
-    functions: Sequence[Callable[..., object]], bounds: Mapping[str, object], on_error: str, options: Options
+    functions: Sequence[Callable[..., object]],
+    bounds: Mapping[str, object],
+    on_error: object,
+    options: Options,
 ) -> Mapping[str, Tool]:
     for name, bound in bounds.items():
         if not isinstance(bound, int) or bound is True or bound < 1:
             raise ParameterError(name, f"is {show(bound)}; allowed: a whole number from 1")
-    if on_error not in ("raise", "return"):
+    if not isinstance(on_error, str) or on_error not in ("raise", "return"):
         raise ParameterError("on_error", f"is {show(on_error)}; allowed: 'raise' or 'return'")
     if options.get("tools") is not None:
         raise ParameterError("tools", "is given beside functions, which are the tools; leave it out")

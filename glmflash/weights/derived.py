@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -87,12 +87,16 @@ def read_derived(
     names = [] if problems else [stored.name for stored in read_header(path, problems)]
     if problems:
         raise CheckpointError(f"{path}: {'; '.join(problems)}")
-    with safe_open(path, framework="pt") as file:
-        header: dict[str, str] = file.metadata() or {}
-        # cloned, so that what is checked is what is used, whatever becomes of the file
-        tensors = {name: file.get_tensor(name).clone() for name in names}
-    stored = header.pop("sha256", None)
-    _check_header(path, header, kind=kind, version=version, fingerprint=fingerprint)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+            stored = header.pop("sha256", None)
+            # first: what is no such file may be a model of many gigabytes
+            _check_header(path, header, kind=kind, version=version, fingerprint=fingerprint)
+            # cloned, so that what is checked is what is used, whatever becomes of the file
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+    except SafetensorError:  # a dtype that torch has not, or the file was changed meanwhile
+        raise CheckpointError(f"{path}: holds what cannot be read; make it anew") from None
     if stored != _checksum(header, tensors):
         raise CheckpointError(f"{path}: the checksum is wrong, so the file is damaged; make it anew")
     if missing := sorted(set(required) - tensors.keys()):

@@ -1,6 +1,8 @@
 """A path → a file to write to, which is there once it is complete and on the disk; nothing else opens one."""
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,11 +80,12 @@ def _settle(file: BinaryIO) -> None:
 def _locked(stage: Path) -> BinaryIO:
     """Open the file and wait until it is ours alone; closing it lets the next one in."""
     while True:
-        file = stage.open("ab")
+        file = open(stage, "ab", opener=_plainly)  # noqa: SIM115  # given to whoever closes it
         try:
+            _check_own(file, stage)
             if sys.platform != "win32":  # where two processes must not save one file at the same time
                 flock(file.fileno(), LOCK_EX)
-            if os.path.samestat(os.fstat(file.fileno()), stage.stat()):
+            if os.path.samestat(os.fstat(file.fileno()), stage.lstat()):
                 return file
         except FileNotFoundError:  # like another file in its place: the last writer moved away what we had
             pass
@@ -90,3 +93,15 @@ def _locked(stage: Path) -> BinaryIO:
             file.close()
             raise
         file.close()
+
+
+def _plainly(path: str, flags: int) -> int:
+    """Follow no link and wait for no pipe: who may write to the folder could have put either there."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+
+def _check_own(file: BinaryIO, stage: Path) -> None:
+    """Refuse what is no file of this name alone: writing would change something else."""
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise FileExistsError(errno.EEXIST, "is in the way of saving, and no writer left it", str(stage))

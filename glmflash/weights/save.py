@@ -13,6 +13,7 @@ from glmflash.confined import Refused, read_plain
 from glmflash.errors import ParameterError
 from glmflash.fields import read_json
 from glmflash.model import Glm4v
+from glmflash.shown import show
 from glmflash.weights.files import creating
 from glmflash.weights.hub import resolve
 from glmflash.weights.manifest import MANIFEST_FILE, MANIFEST_KEY
@@ -141,9 +142,10 @@ def write_checkpoint(
 
 
 def _checked(shard_bytes: int) -> int:
-    if shard_bytes <= 0:
-        raise ParameterError("shard_bytes", f"is {shard_bytes}; allowed: bytes, more than 0")
-    return shard_bytes
+    given: object = shard_bytes
+    if not isinstance(given, int) or isinstance(given, bool) or given <= 0:
+        raise ParameterError("shard_bytes", f"is {show(given)}; allowed: whole bytes, more than 0")
+    return given
 
 
 def _write_companions(stage: Path, config: Mapping[str, object], extra: Mapping[str, bytes]) -> None:
