@@ -83,6 +83,16 @@ def test_shard_sizes_that_cannot_be(tmp_path: Path, shard_bytes: int) -> None:
         write_checkpoint(tmp_path, numbered(1), config={}, shard_bytes=shard_bytes)
 
 
+@pytest.mark.parametrize("folder", ["", None, 5, b"", "a\0b"])
+def test_nothing_is_saved_to_what_is_no_folder(nano_model, tmp_path, monkeypatch, folder: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match="folder"):
+        write_checkpoint(folder, numbered(1), config={})
+    with pytest.raises(ParameterError, match="folder"):
+        save_pretrained(nano_model, folder, source=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_new_checkpoint_replaces_the_old_one_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("mine")
     write_checkpoint(tmp_path, numbered(5), config={}, shard_bytes=16)

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -52,13 +53,14 @@ def save_pretrained(
         shard_bytes: Most bytes of tensors in one file.
 
     Raises:
-        ParameterError: If weights were multiplied for float16 (see `weights.rescale`): config.json would not
-            fit them.
+        ParameterError: If `folder` or `shard_bytes` is nothing of the kind, or if weights were multiplied for
+            float16 (see `weights.rescale`): config.json would not fit them.
     """
     if is_rescaled(model):
         raise ParameterError(
             "model", "has weights rescaled for float16; allowed: a model loaded as float32 or bfloat16"
         )
+    folder = _named(folder)
     origin = resolve(source, local_files_only=True)
     embeddings = model.model.language_model.embed_tokens.weight
     tied = getattr(model.lm_head, "weight", None) is embeddings  # an INT8 head has its own
@@ -68,7 +70,7 @@ def save_pretrained(
     if is_quantized(model):
         # The checkpoint's own: what is not INT8 was widened for this device, and may be narrower on the next.
         config |= {"dtype": model.config.dtype} | quantized_keys(model)
-        return _save_quantized(model, Path(folder), config, extra, tied, _checked(shard_bytes))
+        return _save_quantized(model, folder, config, extra, tied, _checked(shard_bytes))
     config["dtype"] = str(model.dtype).removeprefix("torch.")
     tensors = model.state_dict()
     if tied:
@@ -133,12 +135,20 @@ def write_checkpoint(
         ...     sorted(file.name for file in path.glob("model-*"))
         ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']
     """
-    folder = Path(folder)
+    folder = _named(folder)
     shard_bytes = _checked(shard_bytes)
     with staged(folder) as stage:
         _write_shards(stage, tensors, shard_bytes)
         _write_companions(stage, config, extra or {})
     return folder
+
+
+def _named(folder: str | Path) -> Path:
+    """Nothing given is not the current folder: what lies there would be written over."""
+    given: object = folder
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given) or "\0" in str(given):
+        raise ParameterError("folder", f"is {show(given)}; allowed: the path of a folder")
+    return Path(given)
 
 
 def _checked(shard_bytes: int) -> int:
