@@ -10,7 +10,7 @@ from glmflash.model import Glm4v
 from glmflash.testing import random_checkpoint
 from glmflash.weights import load_model, resolve
 
-settings.register_profile("default", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("default", deadline=None, max_examples=30, derandomize=True)
 settings.register_profile(
     "long", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -116,7 +116,7 @@ def test_dropping_a_pipeline_in_a_circle_with_work_in_flight(nano_checkpoint):
     until(lambda: ours() == before)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_closing_returns_the_memory(tmp_path):
     """Of weights and KV, a hundred megabytes: within a few of them it is as before."""
     checkpoint = random_checkpoint(

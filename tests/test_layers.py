@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -76,6 +76,20 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+def for_every_file(test: Callable[[Path], None]) -> Callable[[], None]:
+    """Make one test of all files; what goes wrong names the file."""
+
+    def run() -> None:
+        for path in FILES:
+            try:
+                test(path)
+            except AssertionError as error:
+                error.add_note(f"in {path.relative_to(PACKAGE)}")
+                raise
+
+    return run
+
+
 def room(module: str) -> str:
     return module.split(".")[0]
 
@@ -144,7 +158,7 @@ def problems(module: str, tree: ast.Module) -> list[str]:
     return [problem for problem in found if problem]
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
+@for_every_file
 def test_imports_go_down_and_libraries_stay_in_their_rooms(path: Path) -> None:
     module = module_name(path)
     assert room(module) in FLOOR_OF, f"{module} stands on no floor"
@@ -196,7 +210,7 @@ def test_a_right_import_is_let_through(module: str, source: str) -> None:
     assert not problems(module, ast.parse(source))
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
+@for_every_file
 def test_no_file_runs_code_that_it_reads(path: Path) -> None:
     calls = {
         ast.unparse(node.func): node.lineno for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)
@@ -204,7 +218,7 @@ def test_no_file_runs_code_that_it_reads(path: Path) -> None:
     assert not FORBIDDEN_CALLS & calls.keys()
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
+@for_every_file
 def test_files_and_functions_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
     for node in ast.walk(parsed(path)):
@@ -231,7 +245,7 @@ def unannotated(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return names if function.returns is not None else [*names, "return"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
+@for_every_file
 def test_public_names_are_typed_and_documented(path: Path) -> None:
     tree = parsed(path)
     assert ast.get_docstring(tree), "no module docstring"
@@ -243,7 +257,7 @@ def test_public_names_are_typed_and_documented(path: Path) -> None:
             assert not unannotated(node), f"{name}: {unannotated(node)} without a type"
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
+@for_every_file
 def test_every_module_says_what_it_offers(path: Path) -> None:
     assigned = [
         target.id

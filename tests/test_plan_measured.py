@@ -44,14 +44,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_checkpoint(tmp_path_factory.mktemp("checkpoint"), "flash", overrides=SIZES)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured on Linux only")
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({"dtype": "float32"}, marks=pytest.mark.soak),
-        pytest.param({"dtype": "bfloat16"}, marks=pytest.mark.soak),
-        pytest.param({"quantize": "int8"}, marks=pytest.mark.soak),
+        {"dtype": "float32"},
+        {"dtype": "bfloat16"},
+        {"quantize": "int8"},
         {"quantize": "w8a8", "embeddings": "int8", "kv_dtype": "int8"},
     ],
     ids=str,

@@ -12,7 +12,8 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is not 
 
 
 @on_linux
-@pytest.mark.parametrize("cycles", [1, pytest.param(20, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("cycles", [1, 20])
 def test_e4_memory_that_ends_fails_only_its_request_every_time(tmp_path, cycles):
     """A network whose prompts take much, in a process that may not grow: what is smaller is answered."""
     checkpoint = random_checkpoint(

@@ -46,7 +46,7 @@ say(phase="reload")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_the_result_and_the_largest_tensor(nano_checkpoint: Path, tmp_path: Path) -> None:
     source = random_checkpoint(tmp_path / "source", dtype="bfloat16", overrides=SIZES)
