@@ -20,7 +20,14 @@ threads = threading.active_count()
 import glmflash
 seconds = time.process_time() - start
 import glmflash.observability  # whose extras are loaded when they are used
+import io
+from PIL import Image
+from glmflash.media import InputPolicy, read
+for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
+    Image.new("RGB", (9, 9)).save(file := io.BytesIO(), kind)
+    read(file.getvalue(), policy=InputPolicy.trusted())
 print(json.dumps({
+    "parsers": [name for name in sys.modules if name.startswith("PIL.") and name.endswith("ImagePlugin")],
     "seconds": seconds,
     "events": events,
     "threads": threading.active_count() - threads,
@@ -47,6 +54,13 @@ def test_import_starts_nothing(imported: dict[str, object]) -> None:
 @pytest.mark.slow
 def test_import_takes_less_than_two_seconds_of_a_processor_beyond_torch(imported: dict[str, object]) -> None:
     assert cast("float", imported["seconds"]) < 2
+
+
+@pytest.mark.slow
+def test_pictures_load_no_parser_of_other_formats(imported: dict[str, object]) -> None:
+    loaded = set(cast("list[str]", imported["parsers"]))
+    allowed = ("Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")  # Pillow itself loads the first five
+    assert loaded <= {f"PIL.{name}ImagePlugin" for name in allowed}
 
 
 @pytest.mark.slow

@@ -188,7 +188,7 @@ def test_ten_thousand_requests_leave_nothing_behind(nano_checkpoint, capsys):
     assert {(one.threads, one.files, one.free) for one in looks} == {(early.threads, early.files, 128)}
     assert late.blocks <= early.blocks * 1.01
     assert late.in_use <= early.in_use + 3 * 2**20  # tokenizers remembers ten thousand words, and fills up
-    assert late.resident <= early.resident * 1.02
+    assert late.resident <= early.resident * 1.01
     assert late.cpu <= early.cpu * 1.25  # processor seconds, for clocks tell what else the machine does
     assert stats.submitted == stats.answered + sum(stats.failed.values())
     assert stats.pool.used == 0

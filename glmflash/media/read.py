@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import PIL
+import PIL.TiffImagePlugin  # these two by name: at the first such picture Pillow would load all its parsers,
+import PIL.WebPImagePlugin  # of fifty formats
 from PIL import Image, ImageFile
 
 from glmflash.errors import FetchError, ImageError, ParameterError
