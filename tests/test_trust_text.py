@@ -332,7 +332,10 @@ ALPHABETS = {
 @pytest.mark.soak
 @pytest.mark.parametrize("alphabet", ALPHABETS.values(), ids=ALPHABETS)
 def test_c3_work_grows_with_the_text_and_no_faster(alphabet, test_data) -> None:
-    """From message to prompt, with the published vocabulary."""
+    """From message to prompt, with the published vocabulary: at most 2.5 times with each doubling.
+
+    Over three of them: in one of them the work may outgrow one of the processor's caches.
+    """
     tokenizer = glm_tokenizer(test_data)
 
     def seconds(length: int) -> float:
@@ -345,8 +348,8 @@ def test_c3_work_grows_with_the_text_and_no_faster(alphabet, test_data) -> None:
         return time.process_time() - begin
 
     seconds(1000)
-    half, whole = (min(seconds(length) for _ in range(4)) for length in (100_000, 200_000))
-    assert whole / half <= 2.5
+    eighth, whole = (min(seconds(length) for _ in range(4)) for length in (25_000, 200_000))
+    assert whole / eighth <= 2.5**3
 
 
 def test_c3_json_in_arguments_is_bounded_and_typed() -> None:
