@@ -1,6 +1,7 @@
 """A checkpoint's folder → its configs, and the network with its weights, read one tensor at a time."""
 
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ __all__ = ["load_config", "load_generation", "load_model", "load_preprocessor", 
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _MOST_LINES = 1000  # of an error: more than all tensors of any published relative
+_TORCH = (2, 10)  # what it loads from files could run code before
 _log = logging.getLogger(__name__)
 
 
@@ -210,3 +212,17 @@ def _tie(model: Glm4v, config: ModelConfig) -> None:
     head: nn.Module = model.lm_head
     if isinstance(head, nn.Linear) and head.weight.is_meta:  # not so if either is INT8
         head.weight = model.model.language_model.embed_tokens.weight
+
+
+def _warn_if_old(version: str) -> None:
+    """Warn of a torch that pip would not have installed beside glmflash; said once, at import."""
+    if tuple(map(int, version.split(".")[:2])) < _TORCH:
+        floor = ".".join(map(str, _TORCH))
+        warnings.warn(
+            f"torch {version} has known holes; glmflash needs torch {floor} or newer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+_warn_if_old(torch.__version__)
