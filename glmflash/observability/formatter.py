@@ -48,9 +48,5 @@ class JsonFormatter(logging.Formatter):
 def _json(value: object) -> str:
     try:
         return json.dumps(value, default=str, allow_nan=False)
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ):  # numbers that are not finite, keys that are no text, loops
-        return json.dumps(str(value))
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(str(value))  # numbers that are not finite, keys that are no text, loops

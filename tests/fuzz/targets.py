@@ -16,10 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from edits import damaged, jsons, spoiled, texts
@@ -27,6 +25,7 @@ from grammar_world import EOS, VOCABULARY
 from hypothesis import strategies as st
 from PIL import Image
 from prompt_chats import CONTROLS, small_tokenizer
+from two_parsers import agreed
 
 from glmflash import GlmflashError, prepare
 from glmflash.answers import record
@@ -48,7 +47,7 @@ from glmflash.grammar.compile import Compiler
 from glmflash.loading import load_engine
 from glmflash.media import InputPolicy, read
 from glmflash.media.clips import Clip, open_clip
-from glmflash.media.fetch.address import PORTS, parse
+from glmflash.media.fetch.address import parse
 from glmflash.media.sources import DataUrl
 from glmflash.openai import body
 from glmflash.output import parse_tables
@@ -194,14 +193,7 @@ def data_urls() -> st.SearchStrategy[str]:
 def url(text: str) -> None:
     with only(FetchError):
         address = parse(text)
-        other = urlsplit(text)
-        assert other.hostname is not None
-        assert other.scheme == address.scheme
-        assert (other.port or PORTS[other.scheme]) == address.port
-        assert other.username is other.password is None
-        assert other.fragment == ""
-        same = ip_address(other.hostname) == address.ip if address.ip else other.hostname == address.host
-        assert same
+        agreed(text, address)
         assert parse(f"{address.scheme}://{address.authority}{address.target}") == address
 
 
