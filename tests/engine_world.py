@@ -214,9 +214,9 @@ def watch(monkeypatch: pytest.MonkeyPatch, look: Callable[[list[Chunk]], object]
     """Have a function see the chunks of every forward, before it is computed."""
     forward = runner.forward
 
-    def watched(model, store, chunks):
+    def watched(model, store, chunks, **named):
         look(chunks)
-        return forward(model, store, chunks)
+        return forward(model, store, chunks, **named)
 
     monkeypatch.setattr(runner, "forward", watched)
 

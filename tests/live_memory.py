@@ -100,7 +100,7 @@ def prompt_peak(model: Glm4v, tokens: int, *, context: int, batch: int = 1, int8
         num_blocks=len(blocks), dtype=model.dtype, device="meta", int8=int8_kv,
     )  # fmt: skip
     store.ensure(len(blocks))
-    planes = [plane for layer in range(_LAYERS) for plane in store.layer(layer).planes]
+    planes = [plane for layer in range(_LAYERS) for plane in store.layers[layer].planes]
     # Of several sequences none has all its blocks side by side; they are copied together.
     table = BlockTable(16, blocks if batch == 1 else blocks[::-1], context - tokens)
     with _counting(model, planes) as live:

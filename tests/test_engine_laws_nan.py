@@ -59,7 +59,7 @@ def test_the_canary_sings(world, monkeypatch):
     """The same fill over what is used is noticed, so the tests above look at something."""
     with world.engine(blocks=40) as engine:
         ask(engine, question("which", max_new_tokens=2))
-        engine.call(lambda _, store: [plane.fill_(float("nan")) for plane in store.layer(0).planes]).result()
+        engine.call(lambda _, store: [plane.fill_(float("nan")) for plane in store.layers[0].planes]).result()
         with pytest.raises(NumericsError):
             ask(engine, question("which", max_new_tokens=2))
 
@@ -72,7 +72,7 @@ class Saboteur:
         self._forward = runner.forward
         monkeypatch.setattr(runner, "forward", self)
 
-    def __call__(self, model, store, chunks):
+    def __call__(self, model, store, chunks, **named):
         mine = [chunk for chunk in chunks if chunk.sequence.request is self.request and chunk.last]
         self.seen += len(mine)
         hit = mine and self.seen == self.at
@@ -80,8 +80,8 @@ class Saboteur:
             table = mine[0].sequence.table
             last = table.length - 1
             slot = table.blocks[last // 16] * 16 + last % 16
-            store.layer(0).planes[0][:, slot] = float("nan")
-        logits = self._forward(model, store, chunks)
+            store.layers[0].planes[0][:, slot] = float("nan")
+        logits = self._forward(model, store, chunks, **named)
         if hit and self.where == "logits":
             rows = [chunk for chunk in chunks if chunk.last and chunk.sequence.answer is not None]
             logits[rows.index(mine[0]), 7] = float("nan")

@@ -38,7 +38,7 @@ def make_store(num_blocks: int = 128, *, int8: bool = False, spoilt: bool = True
     if spoilt:
         store.ensure(num_blocks)
         for layer in range(LAYERS):
-            for plane in store.layer(layer).planes:
+            for plane in store.layers[layer].planes:
                 plane.fill_(77 if plane.dtype == torch.int8 else float("nan"))
     return store
 
@@ -246,7 +246,7 @@ def test_nan_in_free_blocks_and_unused_slots_changes_no_bit(news, int8):
     clean, spoilt = make_store(int8=int8, spoilt=False), make_store(int8=int8)
     clean.ensure(128)
     for layer in range(LAYERS):
-        for plane in clean.layer(layer).planes:
+        for plane in clean.layers[layer].planes:
             plane.zero_()
     outs = [attend(store, crowd(store, 9, news)) for store in (clean, spoilt)]
     for a, b in zip(*outs, strict=True):
@@ -267,7 +267,7 @@ def test_side_by_side_nothing_is_copied():
     store = make_store()
     one = Stored(store, [3, 4, 5, 6], 13, 1, seed=0)
     (past,) = pasts(store, [one.table.blocks], [13])
-    memory = store.layer(2).planes[0].untyped_storage().data_ptr()
+    memory = store.layers[2].planes[0].untyped_storage().data_ptr()
     assert all(x.untyped_storage().data_ptr() == memory for x in past.read(2))
 
 

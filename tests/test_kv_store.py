@@ -47,7 +47,7 @@ def as_stored(tokens: torch.Tensor, *, int8: bool) -> torch.Tensor:
 def poison(store: BlockStore) -> None:
     """NaN everywhere, and a number where INT8 knows none."""
     for layer in range(LAYERS):
-        for plane in store.layer(layer).planes:
+        for plane in store.layers[layer].planes:
             plane.fill_(77 if plane.dtype == torch.int8 else float("nan"))
 
 
@@ -93,7 +93,7 @@ def test_neighbours_are_read_without_a_copy():
     fill(store, list(range(4, 14)), rows(10))
     k, v = store.read(1, slice(1, 4), 10)
     assert torch.equal(torch.stack((k, v)), rows(10)[1])
-    memory = store.layer(1).planes[0].untyped_storage().data_ptr()
+    memory = store.layers[1].planes[0].untyped_storage().data_ptr()
     assert k.untyped_storage().data_ptr() == v.untyped_storage().data_ptr() == memory
 
 
@@ -149,7 +149,7 @@ def test_growth_keeps_what_is_stored(int8):
 def test_growth_holds_one_old_layer_at_most(int8, monkeypatch):
     store = make(int8=int8)
     store.ensure(3)
-    old = [weakref.ref(store.layer(layer).planes[0]) for layer in range(LAYERS)]
+    old = [weakref.ref(store.layers[layer].planes[0]) for layer in range(LAYERS)]
     alive = []
     allocate = BlockStore._allocate
 

@@ -47,8 +47,9 @@ ALLOWED = {
     "prometheus_client": ("observability.prometheus",),
     "redis": ("answers.redis",),
     "numpy": (
-        "ops.int8.activations", "media", "prompt", "grammar", "output", "testing", "prepare", "pipeline",
-        "engine", "evaluate.statistics", "evaluate.summary", "evaluate.teds", "evaluate.tree_distance",
+        "ops.int8", "model.decode", "model.layers", "media", "prompt", "grammar", "output", "testing",
+        "prepare", "pipeline", "engine", "evaluate.statistics", "evaluate.summary", "evaluate.teds",
+        "evaluate.tree_distance",
     ),
     # What opens connections: of the standard library too it lives in one room.
     **dict.fromkeys(("socket", "ssl", "http", "selectors"), ("media.fetch",)),

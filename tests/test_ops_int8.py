@@ -4,6 +4,7 @@ import math
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -219,7 +220,8 @@ def test_few_rows_are_computed_as_many(whole, kind):
 
     x = ROWS[kind](torch.randn(4, 50))
     peaks = activations.row_peaks(x, whole)
-    few = activations._few_rows(x, multiply, whole)
+    with np.errstate(all="ignore"):
+        few = torch.from_numpy(activations.few_rows(x.numpy(), lambda rows: [multiply(rows)], whole))
     many = activations._both_parts(x, peaks, multiply, whole, 0)
     assert torch.equal(*given)
     assert torch.equal(few, many)

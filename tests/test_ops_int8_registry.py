@@ -32,6 +32,9 @@ def missing(*_):
     raise AttributeError("no such operator")
 
 
+missing.default = missing  # of its overloads
+
+
 @pytest.fixture
 def without_fbgemm(monkeypatch):
     monkeypatch.setattr(torch.backends.quantized, "engine", "qnnpack")

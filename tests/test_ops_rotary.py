@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from glmflash.ops.rotary import inverse_frequencies, rotate_half, rotate_pairs, section_angles
+from glmflash.ops.rotary import inverse_frequencies, rotate_half, rotate_pairs, section_angles, section_axes
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,12 @@ def test_inverse_frequencies(theta, k, value):
 def test_each_section_follows_its_axis():
     positions = torch.tensor([[1, 10], [2, 20], [3, 30]])
     frequencies = torch.tensor([1.0, 0.5, 0.25, 0.125])
-    angles = section_angles(positions, frequencies, (1, 1, 2))
+    angles = section_angles(positions, frequencies, section_axes((1, 1, 2)))
     assert angles.tolist() == [[1, 1, 0.75, 0.375], [10, 10, 7.5, 3.75]]
 
 
 def test_a_section_may_be_empty():
-    angles = section_angles(torch.tensor([[1], [2], [3]]), torch.ones(2), (0, 2, 0))
+    angles = section_angles(torch.tensor([[1], [2], [3]]), torch.ones(2), section_axes((0, 2, 0)))
     assert angles.tolist() == [[2, 2]]
 
 

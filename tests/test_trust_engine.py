@@ -89,9 +89,9 @@ def test_e1_abort_a_stream_nobody_reads_holds_nothing_and_costs_no_step(nano, ne
     packs = []
     forward = runner.forward
 
-    def watched(model, store, chunks):
+    def watched(model, store, chunks, **named):
         packs.append({chunk.sequence.number for chunk in chunks})
-        return forward(model, store, chunks)
+        return forward(model, store, chunks, **named)
 
     monkeypatch.setattr(runner, "forward", watched)
     with nano.engine(max_batch=5) as engine:
@@ -139,10 +139,10 @@ class Picture:
 def in_forward(engine, fault, patch):
     forward, hit = runner.forward, []
 
-    def failing(model, store, chunks):
+    def failing(model, store, chunks, **named):
         if any(chunk.sequence.future is hit[0] for chunk in chunks):
             raise fault
-        return forward(model, store, chunks)
+        return forward(model, store, chunks, **named)
 
     patch.setattr(runner, "forward", failing)
     hit.append(engine.submit(to_request(question("Hi", **LONG), engine.generation)))
@@ -400,7 +400,7 @@ def test_e4_memory_that_is_short_is_a_typed_error_and_nothing_is_kept(nano, neig
     """An allocation that no machine can make, in the middle of a forward."""
     kept = []
 
-    def greedy(*_):
+    def greedy(*_, **__):
         tensor = torch.zeros(3)
         kept.append(weakref.ref(tensor))
         torch.empty(2**60, dtype=torch.uint8)

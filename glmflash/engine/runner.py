@@ -14,6 +14,7 @@ from glmflash.engine.step import forward
 from glmflash.engine.vision import VisionCache, encode_picture
 from glmflash.errors import CacheFullError, NumericsError
 from glmflash.kv.store import BlockStore
+from glmflash.model.decode import decode_step
 from glmflash.model.glm import Glm4v
 from glmflash.output.result import FinishReason
 
@@ -52,6 +53,7 @@ class Runner:
         self.vision = vision
         self.delivery = delivery
         self._vocab_size = vocab_size
+        self._decode = decode_step(model)
 
     @property
     def capacity(self) -> int:
@@ -161,7 +163,7 @@ class Runner:
         began = time.perf_counter()
         failure: BaseException | None = None
         try:
-            logits = forward(self.model, self.store, chunks)
+            logits = forward(self.model, self.store, chunks, decode=self._decode)
             rows = [one.sequence for one in chunks if one.last and one.sequence.answer is not None]
             tokens = sample(logits, [one.row for one in rows], vocab_size=self._vocab_size)
         except BaseException as error:  # noqa: BLE001 - see above

@@ -101,9 +101,9 @@ def sample(logits: Tensor, rows: Sequence[RowState], *, vocab_size: int) -> list
         [Sampled(token_id=1, logprob=None)]
     """
     real = logits[:, :vocab_size].float()  # (R, vocab_size)
-    # Ten times faster on a CPU than isfinite().all() and argmax(). A sum of finite logits is finite.
+    # Ten times faster on a CPU than isfinite().all(). A sum of finite logits is finite.
     finite = real.sum(dim=-1).isfinite().tolist()
-    best = real.max(dim=-1).indices.tolist()  # the first of equals
+    best = _best(real)
     return [
         _sample_row(real[index], state, best[index])
         if finite[index]
@@ -113,6 +113,14 @@ def sample(logits: Tensor, rows: Sequence[RowState], *, vocab_size: int) -> list
         )
         for index, state in enumerate(rows)
     ]
+
+
+def _best(logits: Tensor) -> list[int]:
+    """The argmax of each row, the first of equals. Shapes: logits (R, V) -> R ids."""
+    if logits.device.type == "cpu":  # four times faster by NumPy
+        ids: list[int] = logits.numpy().argmax(axis=-1).tolist()
+        return ids
+    return logits.max(dim=-1).indices.tolist()  # ten times faster than argmax
 
 
 def _sample_row(logits: Tensor, state: RowState, best: int) -> Sampled | BaseException:

@@ -162,9 +162,10 @@ class BlockStore:
             self._grow(layer, blocks)
         self._blocks = blocks
 
-    def layer(self, layer: int) -> Layer:
-        """The memory of one layer, as it is now; after the store has grown it is another."""
-        return self._layers[layer]
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The memory of each layer, as it is now; after the store has grown it is another."""
+        return self._layers
 
     def copy(self, copies: Sequence[Copy]) -> None:
         """Copy the first tokens of blocks to other blocks, in all layers and in this order."""

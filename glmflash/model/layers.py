@@ -1,12 +1,13 @@
 """The small layers: RMSNorm, a linear that is quick for one row, and the two spellings of the gated MLP."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glmflash.ops.linear import linear
 
-__all__ = ["FusedGatedMlp", "GatedMlp", "Linear", "RMSNorm"]
+__all__ = ["DecoderNorm", "FusedGatedMlp", "GatedMlp", "Linear", "RMSNorm"]
 
 
 def __dir__() -> list[str]:
@@ -29,8 +30,20 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (..., size) -> (..., size)."""
         wide = x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        scale = torch.rsqrt(self._sum(wide.square()) / x.shape[-1] + self.eps)
         return (wide * scale).to(x.dtype).mul_(self.weight)
+
+    def _sum(self, squares: Tensor) -> Tensor:
+        return squares.sum(-1, keepdim=True)
+
+
+class DecoderNorm(RMSNorm):
+    """An RMSNorm that sums in NumPy's order where decode.py does, so that both come to the same bits."""
+
+    def _sum(self, squares: Tensor) -> Tensor:
+        if squares.device.type != "cpu" or squares.requires_grad:
+            return super()._sum(squares)
+        return torch.from_numpy(np.add.reduce(squares.numpy(), axis=-1, keepdims=True))
 
 
 class Linear(nn.Linear):

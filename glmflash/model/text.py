@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from glmflash.config import TextConfig
 from glmflash.model.cache import Cache
-from glmflash.model.layers import FusedGatedMlp, Linear, RMSNorm
-from glmflash.ops.rotary import inverse_frequencies, rotate_pairs, section_angles
+from glmflash.model.layers import DecoderNorm, FusedGatedMlp, Linear
+from glmflash.ops.rotary import inverse_frequencies, rotate_pairs, section_angles, section_axes
 from glmflash.quant import outputs
 
 __all__ = ["TextModel"]
@@ -27,7 +27,7 @@ class TextModel(nn.Module):
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = DecoderNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def forward(
         self, embeds: Tensor, positions: Tensor, cache: Cache, *, rows: Tensor | None = None
@@ -55,7 +55,8 @@ class TextModel(nn.Module):
         """Cosines and sines, made in float32. Shapes: (3, N) -> (N, rotary_dim / 2), twice."""
         config = self.config
         frequencies = inverse_frequencies(config.rope_theta, config.rotary_dim, device=positions.device)
-        angles = section_angles(positions, frequencies, config.mrope_section)
+        axes = section_axes(config.mrope_section, device=positions.device)
+        angles = section_angles(positions, frequencies, axes)
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
@@ -67,10 +68,10 @@ class DecoderLayer(nn.Module):
         size, eps = config.hidden_size, config.rms_norm_eps
         self.self_attn = Attention(config)
         self.mlp = FusedGatedMlp(size, config.intermediate_size)
-        self.input_layernorm = RMSNorm(size, eps=eps)
-        self.post_self_attn_layernorm = RMSNorm(size, eps=eps)
-        self.post_attention_layernorm = RMSNorm(size, eps=eps)  # historical name: stands before the MLP
-        self.post_mlp_layernorm = RMSNorm(size, eps=eps)
+        self.input_layernorm = DecoderNorm(size, eps=eps)
+        self.post_self_attn_layernorm = DecoderNorm(size, eps=eps)
+        self.post_attention_layernorm = DecoderNorm(size, eps=eps)  # historical name: stands before the MLP
+        self.post_mlp_layernorm = DecoderNorm(size, eps=eps)
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, cache: Cache, index: int, *, rows: Tensor | None = None

@@ -7,7 +7,7 @@ from glmflash.ops.attention import (
     head_attention,
     segment_attention,
 )
-from glmflash.ops.rotary import inverse_frequencies, rotate_half, rotate_pairs, section_angles
+from glmflash.ops.rotary import inverse_frequencies, rotate_half, rotate_pairs, section_angles, section_axes
 
 __all__ = [
     "causal_attention",
@@ -18,6 +18,7 @@ __all__ = [
     "rotate_half",
     "rotate_pairs",
     "section_angles",
+    "section_axes",
     "segment_attention",
 ]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["inverse_frequencies", "rotate_half", "rotate_pairs", "section_angles"]
+__all__ = ["inverse_frequencies", "rotate_half", "rotate_pairs", "section_angles", "section_axes"]
 
 
 def __dir__() -> list[str]:
@@ -38,21 +38,37 @@ def inverse_frequencies(theta: float, size: int, *, device: torch.device | None 
     return 1.0 / theta ** (steps / size)
 
 
-def section_angles(positions: Tensor, frequencies: Tensor, sections: Sequence[int]) -> Tensor:
-    """Angles of multimodal rope: each run of frequencies follows its own position axis.
+def section_axes(sections: Sequence[int], *, device: torch.device | None = None) -> Tensor:
+    """Which position axis each frequency follows; GLM keeps the sections contiguous (`mrope_section`).
+
+    Args:
+        sections: How many consecutive frequencies follow each axis; they sum to P.
+        device: Where the result lives.
+
+    Shapes:
+        -> (P,) int64.
+
+    Example:
+        >>> section_axes((1, 1, 2)).tolist()
+        [0, 1, 2, 2]
+    """
+    return torch.repeat_interleave(torch.tensor(sections, device=device))
+
+
+def section_angles(positions: Tensor, frequencies: Tensor, axes: Tensor) -> Tensor:
+    """Angles of multimodal rope: each frequency follows a position axis.
 
     Args:
         positions: One row per axis (time, height, width).
         frequencies: From `inverse_frequencies`.
-        sections: How many consecutive frequencies follow each axis; they sum to P.
+        axes: From `section_axes`.
 
     Shapes:
-        positions (3, N) integer, frequencies (P,) -> (N, P) float32.
+        positions (3, N) integer, frequencies (P,), axes (P,) -> (N, P) float32.
 
-    Source: M-RoPE, Qwen2-VL, arXiv 2409.12191; GLM keeps the sections contiguous (`mrope_section`).
+    Source: M-RoPE, Qwen2-VL, arXiv 2409.12191.
     """
-    axis = torch.repeat_interleave(torch.tensor(sections, device=positions.device))  # (P,) of 0, 1, 2
-    return positions[axis].T.float() * frequencies  # (N, P)
+    return positions[axes].T.float() * frequencies  # (N, P)
 
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from glmflash.quant.card import Card, card
 from glmflash.quant.card_parts import Group, KeptCard, LayerCard, Measured
 from glmflash.quant.config import QuantizationConfig
 from glmflash.quant.embedding import QuantizedEmbedding
-from glmflash.quant.joint import JOINT, outputs, pack_jointly
+from glmflash.quant.joint import JOINT, outputs, pack_jointly, packed_jointly
 from glmflash.quant.linear import QuantizedLinear
 from glmflash.quant.quantize import quantize_
 from glmflash.quant.rows import QuantizedRows, quantize_rows
@@ -23,6 +23,7 @@ __all__ = [
     "card",
     "outputs",
     "pack_jointly",
+    "packed_jointly",
     "quantize_",
     "quantize_rows",
 ]

@@ -14,7 +14,7 @@ from glmflash.quant.config import SCHEMES
 from glmflash.quant.linear import QuantizedLinear
 from glmflash.quant.rows import QuantizedRows
 
-__all__ = ["JOINT", "JointWeight", "join_", "outputs", "pack_jointly"]
+__all__ = ["JOINT", "JointWeight", "join_", "outputs", "pack_jointly", "packed_jointly"]
 
 #: Layers of one module with these names are given the same rows.
 JOINT = ("q_proj", "k_proj", "v_proj")
@@ -101,16 +101,23 @@ def outputs(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> list[Ten
         x (N, I), floating -> (N, O) for each, dtype of `x`
     """
     found = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
-    whole = _shared(found) if len(found) == len(layers) else None
-    if whole is None:
+    packed = packed_jointly(layers)
+    if packed is None:
         return [layer(x) for layer in layers]
     found[0].check(x)
-    out = whole.packed.linear(x, split=SCHEMES[found[0].scheme])
+    out = packed.linear(x, split=SCHEMES[found[0].scheme])
     parts = out.split([one.out_features for one in found], dim=1)
     for part, layer in zip(parts, found, strict=True):
         if layer.bias is not None:
             part.add_(layer.bias)
     return [part.to(x.dtype) for part in parts]
+
+
+def packed_jointly(layers: Sequence[Callable[[Tensor], Tensor]]) -> PackedWeight | None:
+    """The weight that holds the rows of these layers, in order, and no others; None if there is none."""
+    found = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
+    whole = _shared(found) if len(found) == len(layers) else None
+    return None if whole is None else whole.packed
 
 
 def _shared(layers: Sequence[QuantizedLinear]) -> _Whole | None:

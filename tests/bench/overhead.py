@@ -12,6 +12,7 @@ from asking import Asker, fixed
 
 from glmflash.engine.worker import Worker
 from glmflash.model import Glm4v
+from glmflash.model.decode import DecodeStep
 
 
 @dataclass(slots=True)
@@ -27,11 +28,15 @@ class Computed:
 def counted() -> Iterator[Computed]:
     """Count at the model itself, whatever the accounts say."""
     found = Computed()
-    forward, encode = Glm4v.forward, Glm4v.encode_images
+    forward, encode, step = Glm4v.forward, Glm4v.encode_images, DecodeStep.__call__
 
     def counting_forward(model: Glm4v, embeds: Any, *others: Any, **named: Any) -> Any:
         found.tokens += len(embeds)
         return forward(model, embeds, *others, **named)
+
+    def counting_step(decode: DecodeStep, embeds: Any, *others: Any) -> Any:
+        found.tokens += len(embeds)
+        return step(decode, embeds, *others)
 
     def counting_encode(model: Glm4v, rows: Any, grids: Any) -> Any:
         found.patches += len(rows)
@@ -40,7 +45,10 @@ def counted() -> Iterator[Computed]:
         found.vision_seconds += time.perf_counter() - began
         return tokens
 
-    with patch.multiple(Glm4v, forward=counting_forward, encode_images=counting_encode):
+    with (
+        patch.object(DecodeStep, "__call__", counting_step),
+        patch.multiple(Glm4v, forward=counting_forward, encode_images=counting_encode),
+    ):
         yield found
 
 
@@ -69,12 +77,12 @@ class Steps:
 
 @contextmanager
 def watched(steps: Steps) -> Iterator[None]:
-    """Put a clock around the worker's turn, and one around the model's `embed` and `forward`."""
+    """Put a clock around the worker's turn, and one around the model's `embed`, `forward` and decode step."""
     seconds, packs = 0.0, list[int]()
     turn = Worker._turn
 
     def clocked(work: Callable[..., Any], *, packed: bool) -> Callable[..., Any]:
-        def clock(model: Glm4v, first: Any, *others: Any, **named: Any) -> Any:
+        def clock(model: Glm4v | DecodeStep, first: Any, *others: Any, **named: Any) -> Any:
             nonlocal seconds
             began = time.perf_counter()
             result = work(model, first, *others, **named)
@@ -98,7 +106,12 @@ def watched(steps: Steps) -> Iterator[None]:
         return going_on
 
     embed, forward = clocked(Glm4v.embed, packed=False), clocked(Glm4v.forward, packed=True)
-    with patch.object(Worker, "_turn", clocked_turn), patch.multiple(Glm4v, embed=embed, forward=forward):
+    decode = clocked(DecodeStep.__call__, packed=True)
+    with (
+        patch.object(Worker, "_turn", clocked_turn),
+        patch.object(DecodeStep, "__call__", decode),
+        patch.multiple(Glm4v, embed=embed, forward=forward),
+    ):
         yield
 
 

@@ -40,7 +40,7 @@ class Walk:
             int8=int8,
         )
         self.store.ensure(num_blocks)
-        for plane in self.store.layer(0).planes:
+        for plane in self.store.layers[0].planes:
             plane.fill_(77 if plane.dtype == torch.int8 else float("nan"))
         self.running: list[tuple[BlockTable, list[int]]] = []
 

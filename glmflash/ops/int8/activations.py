@@ -10,15 +10,16 @@ Source: row scales as in ZeroQuant (arXiv 2206.01861), splitting after Ozaki et 
 (doi 10.1007/s11075-011-9478-1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["by_levels", "have_outliers", "row_peaks"]
+__all__ = ["FEW", "by_levels", "few_rows", "have_outliers", "row_peaks"]
 
-_FEW = 4  # rows up to which NumPy takes half the time of PyTorch, whose every step costs more than its work
+FEW = 4  # rows up to which NumPy takes half the time of PyTorch, whose every step costs more than its work
 _TILE = 128  # rows multiplied at once: more is not faster, and memory that large is given back each time
 
 
@@ -65,6 +66,42 @@ def by_levels(
     return out
 
 
+def few_rows(
+    x: npt.NDArray[np.float32], multiply: Callable[[Tensor], Sequence[Tensor]], levels: int
+) -> npt.NDArray[np.float32]:
+    """`by_levels` of rows that are all split, on a CPU: step by step the same, in NumPy.
+
+    NumPy complains of numbers that are not finite, unless it is told not to.
+
+    Args:
+        x: The rows; no more than `FEW`, or it is slower.
+        multiply: See `by_levels`; it may give what it makes in parts that follow each other along O.
+        levels: See there.
+
+    Shapes:
+        x (N, I) -> (N, O)
+    """
+    count, tiny = len(x), np.float32(torch.finfo(torch.float32).tiny * levels)
+    peak = np.maximum.reduce(x, axis=-1, keepdims=True)  # (N, 1)
+    np.maximum(peak, -np.minimum.reduce(x, axis=-1, keepdims=True), out=peak)
+    np.maximum(peak, tiny, out=peak)
+    both = np.empty((2 * count, x.shape[1]), np.float32)  # (2N, I)
+    high, low = both[:count], both[count:]
+    np.multiply(x, np.reciprocal(peak) * np.float32(levels), out=low)
+    np.rint(low, out=high)
+    np.subtract(low, high, out=low)
+    np.multiply(low, np.float32(2 * levels), out=low)
+    parts = []
+    for part in multiply(torch.from_numpy(both)):
+        product = part.numpy()  # (2N, O)
+        out, rest = product[:count], product[count:]
+        np.multiply(rest, np.float32(0.5 / levels), out=rest)
+        np.add(out, rest, out=out)
+        np.multiply(out, peak * np.float32(1 / levels), out=out)
+        parts.append(out)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
 def row_peaks(x: Tensor, levels: int) -> Tensor:
     """Each row's largest magnitude; of a row of zeros, a little. Shapes: x (N, I) float32 -> (N, 1)."""
     # Several times faster than `aminmax` or a norm of infinite order.
@@ -85,8 +122,9 @@ def have_outliers(rows: Tensor, levels: int, split: float) -> Tensor:
 
 def _tile(x: Tensor, multiply: Callable[[Tensor], Tensor], levels: int, split: float, few: int) -> Tensor:
     x = x.float()
-    if split == 0 and len(x) <= _FEW and x.device.type == "cpu":
-        return _few_rows(x.detach(), multiply, levels)
+    if split == 0 and len(x) <= FEW and x.device.type == "cpu":
+        with np.errstate(all="ignore"):  # what is not finite is to come out not finite
+            return torch.from_numpy(few_rows(x.detach().numpy(), lambda rows: [multiply(rows)], levels))
     peak = row_peaks(x, levels)
     if split == 0 or len(x) <= few:
         return _both_parts(x, peak, multiply, levels, split)
@@ -122,23 +160,3 @@ def _both_parts(
     out, rest = multiply(both).chunk(2)  # (N, O) each
     # Not `add_(alpha=)`, which rounds once where there are instructions for it: NumPy rounds twice.
     return out.add_(rest.mul_(0.5 / levels)).mul_(peak * (1 / levels))
-
-
-def _few_rows(x: Tensor, multiply: Callable[[Tensor], Tensor], levels: int) -> Tensor:
-    """`_both_parts` of all rows, step by step the same in NumPy."""
-    given, count = x.numpy(), len(x)
-    with np.errstate(all="ignore"):  # what is not finite is to come out not finite
-        tiny = np.float32(torch.finfo(torch.float32).tiny * levels)
-        peak = np.maximum(np.abs(given).max(-1, keepdims=True), tiny)  # (N, 1)
-        both = np.empty((2 * count, given.shape[1]), np.float32)  # (2N, I)
-        high, low = both[:count], both[count:]
-        np.multiply(given, np.reciprocal(peak) * np.float32(levels), out=low)
-        np.rint(low, out=high)
-        np.subtract(low, high, out=low)
-        np.multiply(low, np.float32(2 * levels), out=low)
-        product = multiply(torch.from_numpy(both))  # (2N, O)
-        out, rest = product.numpy()[:count], product.numpy()[count:]
-        np.multiply(rest, np.float32(0.5 / levels), out=rest)
-        np.add(out, rest, out=out)
-        np.multiply(out, peak * np.float32(1 / levels), out=out)
-    return product[:count]

@@ -1,12 +1,15 @@
 """INT8 products on x86 processors by FBGEMM, the kernels behind PyTorch's quantised operators."""
 
 import warnings
+from collections.abc import Callable
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from glmflash.ops.int8.activations import by_levels
+from glmflash.ops.int8.activations import by_levels, few_rows
 from glmflash.ops.int8.kernel import Kernel, PackedWeight
 
 __all__ = ["FBGEMM"]
@@ -28,6 +31,7 @@ class _FbgemmWeight:
         pairs = zip(weight.split(height), scale.split(height), strict=True)
         self._packed = [_pack(*pair) for pair in pairs]
         self._levels = _levels()
+        self._product = _product()
 
     @property
     def nbytes(self) -> int:
@@ -36,6 +40,9 @@ class _FbgemmWeight:
 
     def linear(self, x: Tensor, *, split: float) -> Tensor:
         return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
+
+    def few(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return few_rows(x, self._multiply_by_parts, self._levels)
 
     def unpack(self) -> Tensor:
         parts = (torch.ops.quantized.linear_unpack(packed)[0].int_repr() for packed in self._packed)
@@ -52,10 +59,13 @@ class _FbgemmWeight:
         return out
 
     def _multiply(self, rows: Tensor) -> Tensor:
-        # The zero point puts -levels at 1: activations are unsigned here.
-        multiply, zero = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32, self._levels + 1
-        parts: list[Tensor] = [multiply(rows, 1.0, zero, packed) for packed in self._packed]
+        parts = self._multiply_by_parts(rows)
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def _multiply_by_parts(self, rows: Tensor) -> list[Tensor]:
+        # The zero point puts -levels at 1: activations are unsigned here.
+        multiply, zero = self._product, self._levels + 1
+        return [multiply(rows, 1.0, zero, packed) for packed in self._packed]
 
 
 def _pack(weight: Tensor, scale: Tensor) -> object:
@@ -74,6 +84,12 @@ def _pack(weight: Tensor, scale: Tensor) -> object:
     return torch.ops.quantized.linear_prepack(stored, None)
 
 
+def _product() -> Callable[..., Tensor]:
+    """The operator itself: to find it by its name at each product takes a tenth of a millisecond."""
+    found: Callable[..., Tensor] = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+    return found
+
+
 @cache
 def _levels() -> int:
     """127 where products of 8 bits and 8 bits are summed in 32 bits (VNNI), else 63.
@@ -83,7 +99,7 @@ def _levels() -> int:
     """
     packed = _pack(torch.full((1, 64), 127, dtype=torch.int8), torch.ones(1))
     rows = torch.full((1, 64), 127.0)
-    out = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(rows, 1.0, 128, packed)
+    out = _product()(rows, 1.0, 128, packed)
     return 127 if out.item() == 64 * 127 * 127 else 63
 
 

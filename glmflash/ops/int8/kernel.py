@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Kernel", "PackedWeight"]
+__all__ = ["FewRowsWeight", "Kernel", "PackedWeight"]
 
 
 def __dir__() -> list[str]:
@@ -42,6 +44,18 @@ class PackedWeight(Protocol):
 
         Shapes:
             () -> (O, I) int8, contiguous, on the kernel's device
+        """
+
+
+@runtime_checkable
+class FewRowsWeight(PackedWeight, Protocol):
+    """A `PackedWeight` of a kernel for CPUs, which also takes a few rows from NumPy."""
+
+    def few(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """`linear` with `split` 0, to the same bits; what is given back is the caller's to write to.
+
+        Shapes:
+            x (N, I), N at most `FEW` -> (N, O)
         """
 
 

@@ -3,10 +3,12 @@
 import platform
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from glmflash.ops.int8.activations import by_levels
+from glmflash.ops.int8.activations import by_levels, few_rows
 from glmflash.ops.int8.kernel import Kernel, PackedWeight
 
 __all__ = ["ONEDNN"]
@@ -32,6 +34,9 @@ class _OnednnWeight:
 
     def linear(self, x: Tensor, *, split: float) -> Tensor:
         return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
+
+    def few(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return few_rows(x, lambda rows: [self._multiply(rows)], self._levels)
 
     def unpack(self) -> Tensor:
         weight: Tensor = self._packed.to_dense().T.contiguous()  # (O, I)
