@@ -129,7 +129,15 @@ def examples(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure the network, the engine, INT8, formats of answers, observers, answers kept, as JSON."""
     install(session, "parity", "extras")
-    for script in ("bench.py", "engine.py", "int8.py", "guided.py", "watch.py", "answers.py"):
+    for script in (
+        "bench.py",
+        "engine.py",
+        "int8.py",
+        "decode_step.py",
+        "guided.py",
+        "watch.py",
+        "answers.py",
+    ):
         session.run("python", f"tests/bench/{script}", *session.posargs)
 
 

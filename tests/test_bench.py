@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+
+from glmflash.ops.int8 import choose_kernel
 
 pytest.importorskip("transformers")
 
@@ -90,6 +93,19 @@ def check_answers(report, least):
             assert cell["hits"] > 0
 
 
+def check_decode(report):
+    assert report.keys() == {"machine", "work", "results"}
+    assert report["machine"]["threads"] >= 1
+    cells = report["results"]["int8"]
+    assert cells.keys() == {"modules", "one function", "step", "between"}
+    for side in ("modules", "one function"):
+        for cell in cells[side].values():
+            low, high = cell["quartiles"]
+            assert 0 < low <= cell["median"] <= high
+        assert cells[side]["between_ms"]["median"] < cells[side]["step_ms"]["median"]
+    check_numbers({name: cells[name] for name in ("step", "between")})
+
+
 def check_cost(sizes):
     assert len(sizes) == 2
     for cell in sizes.values():
@@ -169,9 +185,20 @@ def test_quick_run_of_answers_writes_the_report(tmp_path):
     assert "memory" in said
 
 
+@pytest.mark.slow
+def test_quick_run_of_the_decode_step_writes_the_report(tmp_path):
+    if choose_kernel(torch.device("cpu")).name != "fbgemm":
+        pytest.skip("measures the kernel that does not run here")
+    name, report, said = run_quickly("decode_step.py", tmp_path)
+    assert name == "decode-cpu.json"
+    check_decode(report)
+    assert "between products" in said
+
+
 @pytest.mark.parametrize(
     "path",
     [
+        FOLDER / "decode-cpu.json",
         FOLDER / "watch-cpu.json",
         FOLDER / "answers-cpu.json",
         FOLDER / "guided-cpu.json",
@@ -183,6 +210,7 @@ def test_quick_run_of_answers_writes_the_report(tmp_path):
 def test_committed_reports_are_well_formed_and_name_no_machine(path):
     text = path.read_text()
     checks = {"model": check_model, "engine": check_engine, "guided": check_guided, "watch": check_watch}
+    checks["decode"] = check_decode
     checks["answers"] = partial(check_answers, least=100)
     checks[path.name.partition("-")[0]](json.loads(text))
     assert "/home" not in text
