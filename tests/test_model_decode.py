@@ -172,6 +172,16 @@ def test_norms_and_weights_that_are_written_to_are_seen():
     assert not torch.equal(after, before)
 
 
+@pytest.mark.parametrize("name", ["lm_head", "self_attn.q_proj", "self_attn.v_proj", "1.mlp.down_proj"])
+def test_a_weight_that_was_packed_anew_is_left_to_the_model(name):
+    model = quantized()
+    step = decode_step(model)
+    assert step.takes(1)
+    decoder = (one for one in model.named_modules() if "visual" not in one[0])
+    next(layer for path, layer in decoder if path.endswith(name)).scale_(2.0)
+    assert not step.takes(1)
+
+
 # --- in the engine
 
 

@@ -35,7 +35,8 @@ def __dir__() -> list[str]:
 class DecodeStep:
     """Logits of a few new tokens, all of which are wanted.
 
-    It holds what the model's layers hold now: a model that is changed needs another.
+    It holds what the model's layers hold now. Norms may be written to; once a layer's INT8 weight is another,
+    it takes nothing any more.
 
     Args:
         model: Its decoder computes in float32.
@@ -48,10 +49,12 @@ class DecodeStep:
         self._frequencies = inverse_frequencies(text.rope_theta, text.rotary_dim)  # (P,)
         self._axes = section_axes(text.mrope_section)  # (P,)
         self._layers, self._head = tuple(layers), head
+        decoder = (*model.model.language_model.modules(), model.lm_head)
+        self._held = [(one, one.packed) for one in decoder if isinstance(one, QuantizedLinear)]
 
     def takes(self, tokens: int) -> bool:
-        """Whether it is quicker than the model for so many."""
-        return tokens <= FEW
+        """Whether it is quicker than the model for so many, and still the model's."""
+        return tokens <= FEW and all(layer.packed is packed for layer, packed in self._held)
 
     def __call__(self, embeds: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """What `Glm4v.forward` gives, under `torch.inference_mode()`.
