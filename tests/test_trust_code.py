@@ -11,7 +11,7 @@ import pytest
 
 import glmflash
 from glmflash import Pipeline
-from glmflash.weights.load import _warn_if_old
+from glmflash.version import warn_if_old
 
 PACKAGE = Path(glmflash.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -225,9 +225,9 @@ def test_f1_the_floor_of_torch_is_required() -> None:
 
 def test_f1_an_older_torch_is_warned_of(recwarn) -> None:
     for version_ in ("2.10.0", "2.13.0+cpu", "3.0.0a0+git1", "10.1"):
-        _warn_if_old(version_)
+        warn_if_old("torch", version_, (2, 10))
     assert not recwarn
     with pytest.warns(
         RuntimeWarning, match=r"torch 2\.9\.1\+cu128 has known holes; glmflash needs torch 2\.10"
     ):
-        _warn_if_old("2.9.1+cu128")
+        warn_if_old("torch", "2.9.1+cu128", (2, 10))

@@ -23,8 +23,8 @@ import glmflash
 from glmflash import DataUrl, InputPolicy
 from glmflash.errors import ImageError
 from glmflash.media import read
-from glmflash.media.read import warn_if_old
 from glmflash.media.totals import Totals
+from glmflash.version import warn_if_old
 
 ALL = InputPolicy.trusted().formats
 EVERY_FORMAT = InputPolicy(formats=ALL)
@@ -71,11 +71,11 @@ def test_a1_the_floor_of_pillow_is_required():
 
 
 def test_a1_an_older_pillow_is_warned_of(recwarn):
-    warn_if_old("13.0.0")
-    warn_if_old("14.2")
+    warn_if_old("Pillow", "13.0.0", (13,))
+    warn_if_old("Pillow", "14.2", (13,))
     assert not recwarn
     with pytest.warns(RuntimeWarning, match=r"Pillow 12\.3\.0 has known holes"):
-        warn_if_old("12.3.0")
+        warn_if_old("Pillow", "12.3.0", (13,))
 
 
 # ------------------------------------------------------------------------------------- A2: bombs of pixels

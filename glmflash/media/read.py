@@ -5,7 +5,6 @@ image, array or tensor; and everything that can go wrong leaves here, as one `Im
 """
 
 import io
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -21,8 +20,9 @@ from glmflash.media.policy import InputPolicy, Limits
 from glmflash.media.scan import format_of, scan
 from glmflash.media.sources import DataUrl, Url, name_of, read_bytes
 from glmflash.media.totals import Totals
+from glmflash.version import warn_if_old
 
-__all__ = ["explained", "is_picture", "opened", "read", "upright_rgb", "warn_if_old"]
+__all__ = ["explained", "is_picture", "opened", "read", "upright_rgb"]
 
 # For each orientation: whether rows and columns change places, and then how each is gone through.
 _UPRIGHT = {
@@ -35,7 +35,6 @@ _UPRIGHT = {
     7: (True, -1, -1),
     8: (True, 1, -1),
 }
-_PILLOW = 13  # its decoders before have holes that are known
 _BAND = 2**20  # pixels that are converted at a time: a large picture is never there twice
 
 
@@ -89,20 +88,6 @@ def read(
         problem = explained(error)
     # Raised outside the handlers: the cause's text can hold addresses, and its frames the caller's object.
     raise ImageError(f"{name_of(source)}: {problem}")
-
-
-def warn_if_old(version: str) -> None:
-    """Warn of a Pillow that pip would not have installed beside glmflash; said once, at import.
-
-    Example:
-        >>> warn_if_old("13.0.0")
-    """
-    if int(version.partition(".")[0]) < _PILLOW:
-        warnings.warn(
-            f"Pillow {version} has known holes in its decoders; glmflash needs Pillow {_PILLOW} or newer",
-            RuntimeWarning,
-            stacklevel=2,
-        )
 
 
 def is_picture(value: object) -> bool:
@@ -260,4 +245,4 @@ def explained(error: Exception) -> str:
     return f"is damaged or cut short, and cannot be decoded ({kind})"
 
 
-warn_if_old(PIL.__version__)
+warn_if_old("Pillow", PIL.__version__, (13,), holes="known holes in its decoders")

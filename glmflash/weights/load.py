@@ -1,7 +1,6 @@
 """A checkpoint's folder → its configs, and the network with its weights, read one tensor at a time."""
 
 import logging
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from glmflash.fields import Fields, read_json
 from glmflash.model import Glm4v
 from glmflash.progress import LOADING, QUANTISING, Progress, reporter
 from glmflash.quant import QuantizationConfig
+from glmflash.version import warn_if_old
 from glmflash.weights.hub import resolve
 from glmflash.weights.jobs import HEAD, choose, jobs
 from glmflash.weights.layout import build_on_meta
@@ -26,7 +26,6 @@ __all__ = ["load_config", "load_generation", "load_model", "load_preprocessor", 
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _MOST_LINES = 1000  # of an error: more than all tensors of any published relative
-_TORCH = (2, 10)  # what it loads from files could run code before
 _log = logging.getLogger(__name__)
 
 
@@ -214,15 +213,4 @@ def _tie(model: Glm4v, config: ModelConfig) -> None:
         head.weight = model.model.language_model.embed_tokens.weight
 
 
-def _warn_if_old(version: str) -> None:
-    """Warn of a torch that pip would not have installed beside glmflash; said once, at import."""
-    if tuple(map(int, version.split(".")[:2])) < _TORCH:
-        floor = ".".join(map(str, _TORCH))
-        warnings.warn(
-            f"torch {version} has known holes; glmflash needs torch {floor} or newer",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-
-_warn_if_old(torch.__version__)
+warn_if_old("torch", torch.__version__, (2, 10))  # older ones could run code of files that they load
