@@ -211,7 +211,7 @@ def test_an_interrupt_at_any_time(nano_checkpoint, tmp_path):
             return late
         load().close()
         threads = threading.active_count()
-        late = {"load": [interrupted(lambda: load().close(), 0.1) for _ in range(5)]}
+        late = {"load": [interrupted(lambda: load().close(), 0.1) for _ in range(8)]}
         until = time.monotonic() + 5
         while (leaked := threading.active_count() - threads) and time.monotonic() < until:
             gc.collect()
@@ -237,7 +237,7 @@ def test_an_interrupt_at_any_time(nano_checkpoint, tmp_path):
             "map": lambda: list(pipe.map(["Hi"] * 40, **SHORT)),
         }.items():
             late[name] = []
-            for _ in range(4):
+            for _ in range(7):
                 late[name].append(interrupted(action, 0.05))
                 gc.collect()
                 wrong += pipe("Hi", **SHORT).token_ids != wanted

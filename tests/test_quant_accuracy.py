@@ -45,7 +45,7 @@ def check_bars(seed: object, count: int, bars: tuple = BARS) -> None:
 
 @pytest.mark.slow
 def test_int8_costs_next_to_nothing():
-    check_bars("quant", 42, (BARS[0], BARS[-1]))  # of so few, none may be lost
+    check_bars("quant", 63, (BARS[0], BARS[-1]))  # of so few, none may be lost
 
 
 @pytest.mark.soak
