@@ -188,7 +188,7 @@ def test_quick_run_of_answers_writes_the_report(tmp_path):
 @pytest.mark.slow
 def test_quick_run_of_the_decode_step_writes_the_report(tmp_path):
     if choose_kernel(torch.device("cpu")).name != "fbgemm":
-        pytest.skip("measures the kernel that does not run here")
+        pytest.skip("the benchmark clocks FBGEMM, which does not run on this processor")
     name, report, said = run_quickly("decode_step.py", tmp_path)
     assert name == "decode-cpu.json"
     check_decode(report)

@@ -59,7 +59,7 @@ def test_it_comes_to_the_models_bits(count, kernel, bias):
 
 
 def test_every_norm_and_bias_is_where_the_model_has_it():
-    """Each in its turn made unlike all others: a step that took a neighbour's would show it."""
+    """Each is made unlike all others: a step that took a neighbour's would show it."""
     model = quantized()
     generator = torch.Generator().manual_seed(3)
     for name, weight in model.model.language_model.named_parameters():
@@ -160,7 +160,7 @@ def test_it_is_there_for_kernels_that_take_a_few_rows_and_no_others():
         assert isinstance(owner[0].packed, FewRowsWeight) == (name in SERVED), name
 
 
-def test_norms_and_weights_that_are_written_to_are_seen():
+def test_norms_that_are_written_to_are_seen():
     model = quantized()
     step = decode_step(model)
     embeds, positions = given(model, 2)

@@ -117,10 +117,10 @@ def sample(logits: Tensor, rows: Sequence[RowState], *, vocab_size: int) -> list
 
 def _best(logits: Tensor) -> list[int]:
     """The argmax of each row, the first of equals. Shapes: logits (R, V) -> R ids."""
-    if logits.device.type == "cpu":  # four times faster by NumPy
-        ids: list[int] = logits.numpy().argmax(axis=-1).tolist()
-        return ids
-    return logits.max(dim=-1).indices.tolist()  # ten times faster than argmax
+    if logits.device.type != "cpu":
+        return logits.max(dim=-1).indices.tolist()
+    ids: list[int] = logits.numpy().argmax(axis=-1).tolist()  # in a quarter of the time of `max`
+    return ids
 
 
 def _sample_row(logits: Tensor, state: RowState, best: int) -> Sampled | BaseException:

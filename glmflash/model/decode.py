@@ -6,7 +6,7 @@ first PyTorch operator or module takes 50 to 100 microseconds, a further NumPy f
 function with few of them. `Glm4v.forward` stays what defines the model, and what this is tested against.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,6 @@ from glmflash.model.glm import Glm4v
 from glmflash.model.layers import DecoderNorm
 from glmflash.model.text import DecoderLayer
 from glmflash.ops.int8 import FEW, FewRowsWeight
-from glmflash.ops.rotary import inverse_frequencies, section_angles, section_axes
 from glmflash.quant import QuantizedLinear, packed_jointly
 
 __all__ = ["DecodeStep", "decode_step"]
@@ -45,12 +44,9 @@ class DecodeStep:
     """
 
     def __init__(self, model: Glm4v, layers: Sequence["_Layer"], head: tuple["_Norm", FewRowsWeight]) -> None:
-        text = model.config.text
-        self._frequencies = inverse_frequencies(text.rope_theta, text.rotary_dim)  # (P,)
-        self._axes = section_axes(text.mrope_section)  # (P,)
+        self._rotary = model.model.language_model.rotary
         self._layers, self._head = tuple(layers), head
-        decoder = (*model.model.language_model.modules(), model.lm_head)
-        self._held = [(one, one.packed) for one in decoder if isinstance(one, QuantizedLinear)]
+        self._held = [(layer, layer.packed) for layer in _quantized(model)]
 
     def takes(self, tokens: int) -> bool:
         """Whether it is quicker than the model for so many, and still the model's."""
@@ -62,8 +58,7 @@ class DecodeStep:
         Shapes:
             embeds (N, hidden_size) float32, positions (3, N) int64 -> (N, vocab_size)
         """
-        angles = section_angles(positions, self._frequencies, self._axes)  # (N, P)
-        turn = torch.complex(angles.cos(), angles.sin())[:, None]  # (N, 1, P)
+        turn = torch.complex(*self._rotary(positions, torch.float32))[:, None]  # (N, 1, P)
         norm, head = self._head
         with np.errstate(all="ignore"):  # what is not finite is to come out not finite
             x: _Array = embeds.numpy()
@@ -104,7 +99,7 @@ def decode_step(model: Glm4v) -> DecodeStep | None:
     and what is between them is float32.
     """
     text, head = model.model.language_model, _few(model.lm_head)
-    if head is None or model.dtype != torch.float32:
+    if head is None or model.dtype != torch.float32 or {one.scheme for one in _quantized(model)} != {"int8"}:
         return None
     found = [layer for layer in map(_layer, text.layers) if layer is not None]
     if len(found) < len(text.layers):
@@ -118,10 +113,7 @@ def _layer(layer: nn.Module) -> _Layer | None:
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     qkv, out = packed_jointly(projections), _few(attention.o_proj)
     gate_up, down = _few(layer.mlp.gate_up_proj), _few(layer.mlp.down_proj)
-    # All of what is packed jointly are of one scheme.
-    if not isinstance(qkv, FewRowsWeight) or not _rounds_weights_only(attention.q_proj):
-        return None
-    if out is None or gate_up is None or down is None:
+    if not isinstance(qkv, FewRowsWeight) or out is None or gate_up is None or down is None:
         return None
     queries = attention.q_proj.out_features // attention.head_dim
     biases: list[Tensor | None] = [one.bias for one in projections]
@@ -142,13 +134,15 @@ def _layer(layer: nn.Module) -> _Layer | None:
 
 
 def _few(layer: nn.Module) -> FewRowsWeight | None:
-    if not isinstance(layer, QuantizedLinear) or not _rounds_weights_only(layer) or layer.bias is not None:
-        return None
-    return layer.packed if isinstance(layer.packed, FewRowsWeight) else None
+    packed = layer.packed if isinstance(layer, QuantizedLinear) and layer.bias is None else None
+    return packed if isinstance(packed, FewRowsWeight) else None
 
 
-def _rounds_weights_only(layer: nn.Module) -> bool:
-    return isinstance(layer, QuantizedLinear) and layer.scheme == "int8"
+def _quantized(model: Glm4v) -> Iterator[QuantizedLinear]:
+    """The INT8 layers of the decoder and the projection."""
+    for layer in (*model.model.language_model.modules(), model.lm_head):
+        if isinstance(layer, QuantizedLinear):
+            yield layer
 
 
 def _norm(norm: DecoderNorm) -> _Norm:

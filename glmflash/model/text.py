@@ -28,6 +28,7 @@ class TextModel(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = DecoderNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self._series: dict[torch.device, tuple[Tensor, Tensor]] = {}  # frequencies and their axes
 
     def forward(
         self, embeds: Tensor, positions: Tensor, cache: Cache, *, rows: Tensor | None = None
@@ -53,11 +54,19 @@ class TextModel(nn.Module):
 
     def rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines, made in float32. Shapes: (3, N) -> (N, rotary_dim / 2), twice."""
-        config = self.config
-        frequencies = inverse_frequencies(config.rope_theta, config.rotary_dim, device=positions.device)
-        axes = section_axes(config.mrope_section, device=positions.device)
-        angles = section_angles(positions, frequencies, axes)
+        device = positions.device
+        if device not in self._series:  # what they are made from is the same in every step
+            self._series[device] = self._make_series(device)
+        angles = section_angles(positions, *self._series[device])
         return angles.cos().to(dtype), angles.sin().to(dtype)
+
+    @torch.inference_mode(mode=False)  # what is made in that mode cannot be used for a gradient
+    def _make_series(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        config = self.config
+        return (
+            inverse_frequencies(config.rope_theta, config.rotary_dim, device=device),
+            section_axes(config.mrope_section, device=device),
+        )
 
 
 class DecoderLayer(nn.Module):

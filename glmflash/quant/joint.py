@@ -87,7 +87,7 @@ def join_(module: nn.Module) -> None:
         layers = [getattr(owner, name, None) for name in JOINT]
         found = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
         alike = {(layer.scheme, layer.kernel, layer.in_features) for layer in found}
-        if len(found) == len(JOINT) and len(alike) == 1 and _shared(found) is None:
+        if len(found) == len(JOINT) and len(alike) == 1 and packed_jointly(found) is None:
             rows = [QuantizedRows(layer.unpack(), layer.weight_scale, layer.error) for layer in found]
             parts, _ = pack_jointly(rows, kernel=found[0].kernel)
             for layer, part in zip(found, parts, strict=True):
@@ -100,10 +100,10 @@ def outputs(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> list[Ten
     Shapes:
         x (N, I), floating -> (N, O) for each, dtype of `x`
     """
-    found = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
     packed = packed_jointly(layers)
     if packed is None:
         return [layer(x) for layer in layers]
+    found = [layer for layer in layers if isinstance(layer, QuantizedLinear)]  # all of them
     found[0].check(x)
     out = packed.linear(x, split=SCHEMES[found[0].scheme])
     parts = out.split([one.out_features for one in found], dim=1)
@@ -114,20 +114,18 @@ def outputs(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> list[Ten
 
 
 def packed_jointly(layers: Sequence[Callable[[Tensor], Tensor]]) -> PackedWeight | None:
-    """The weight that holds the rows of these layers, in order, and no others; None if there is none."""
-    found = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
-    whole = _shared(found) if len(found) == len(layers) else None
-    return None if whole is None else whole.packed
+    """The weight that holds the rows of these layers, in order, and no others; None if there is none.
 
-
-def _shared(layers: Sequence[QuantizedLinear]) -> _Whole | None:
-    """The weight that holds the rows of these layers, in order, and no others."""
-    first, start = layers[0].packed if layers else None, 0
+    Where there is one, all layers are `QuantizedLinear`, of one scheme.
+    """
+    whole, scheme, start = None, None, 0
     for layer in layers:
-        part = layer.packed
-        if not isinstance(part, JointWeight) or not isinstance(first, JointWeight):
+        if not isinstance(layer, QuantizedLinear) or not isinstance(layer.packed, JointWeight):
             return None
-        if part.whole is not first.whole or part.start != start or layer.scheme != layers[0].scheme:
+        part = layer.packed
+        if whole is None:
+            whole, scheme = part.whole, layer.scheme
+        if part.whole is not whole or part.start != start or layer.scheme != scheme:
             return None
         start = part.stop
-    return first.whole if isinstance(first, JointWeight) and start == first.whole.height else None
+    return whole.packed if whole is not None and start == whole.height else None

@@ -22,7 +22,7 @@ from torch import Tensor
 from glmflash import Pipeline
 from glmflash.engine.worker import Worker
 from glmflash.model.decode import DecodeStep
-from glmflash.ops.int8.fbgemm import _FbgemmWeight
+from glmflash.ops.int8.fbgemm import FBGEMM, _FbgemmWeight
 
 SIDES = ("modules", "one function")
 
@@ -107,6 +107,9 @@ def main() -> None:
     chosen = options()
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
+    if reason := FBGEMM.why_not(torch.device("cpu")):
+        print(f"nothing is measured: FBGEMM, whose products are clocked, does not run here: {reason}")
+        return
     with (
         checkpoint(chosen) as folder,
         Pipeline.from_pretrained(folder, device="cpu", quantize="int8", progress=False) as pipe,
