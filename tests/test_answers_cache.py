@@ -150,8 +150,10 @@ def test_a_log_that_raises_as_well_leaves_nothing_behind(monkeypatch):
 def test_a_store_that_hangs_is_waited_for_once_in_a_while():
     gate = threading.Event()
     store = Faulty(lambda: gate.wait(30))
-    cache = AnswerCache(store, patience=0.05)
+    cache = AnswerCache(store, patience=0.2)
     began = time.monotonic()
+    assert cache.find("first") is None
+    time.sleep(0.2)  # the store was reached a moment after it was asked for: now it has hung for all of that
     for number in range(500):
         assert cache.find(f"{number}") is None
         cache.keep(f"{number}", ANSWER)
