@@ -133,6 +133,7 @@ def bench(session: nox.Session) -> None:
         "bench.py",
         "engine.py",
         "int8.py",
+        "kernels.py",
         "decode_step.py",
         "guided.py",
         "watch.py",

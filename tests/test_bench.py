@@ -106,6 +106,16 @@ def check_decode(report):
     check_numbers({name: cells[name] for name in ("step", "between")})
 
 
+def check_kernels(report):
+    assert report.keys() == {"machine", "work", "results"}
+    for schemes in report["results"].values():
+        assert schemes.keys() == {"int8", "w8a8"}
+        for cells in (cells for counts in schemes.values() for cells in counts.values()):
+            for name, cell in cells.items():
+                low, high = cell["quartiles"]
+                assert 0 < low <= cell["ratio" if "/" in name else "ms"] <= high
+
+
 def check_cost(sizes):
     assert len(sizes) == 2
     for cell in sizes.values():
@@ -187,18 +197,28 @@ def test_quick_run_of_answers_writes_the_report(tmp_path):
 
 @pytest.mark.slow
 def test_quick_run_of_the_decode_step_writes_the_report(tmp_path):
-    if choose_kernel(torch.device("cpu")).name != "fbgemm":
-        pytest.skip("the benchmark clocks FBGEMM, which does not run on this processor")
+    if choose_kernel(torch.device("cpu")).name not in ("fbgemm", "onednn"):
+        pytest.skip("the benchmark clocks kernels for x86 processors")
     name, report, said = run_quickly("decode_step.py", tmp_path)
     assert name == "decode-cpu.json"
     check_decode(report)
     assert "between products" in said
 
 
+@pytest.mark.slow
+def test_quick_run_of_the_kernels_writes_the_report(tmp_path):
+    name, report, said = run_quickly("kernels.py", tmp_path)
+    assert name == "kernels-cpu.json"
+    check_kernels(report)
+    assert list(report["results"]) == ["96x64"]
+    assert choose_kernel(torch.device("cpu")).name in {"reference", *said.split()}
+
+
 @pytest.mark.parametrize(
     "path",
     [
         FOLDER / "decode-cpu.json",
+        FOLDER / "kernels-cpu.json",
         FOLDER / "watch-cpu.json",
         FOLDER / "answers-cpu.json",
         FOLDER / "guided-cpu.json",
@@ -210,7 +230,7 @@ def test_quick_run_of_the_decode_step_writes_the_report(tmp_path):
 def test_committed_reports_are_well_formed_and_name_no_machine(path):
     text = path.read_text()
     checks = {"model": check_model, "engine": check_engine, "guided": check_guided, "watch": check_watch}
-    checks["decode"] = check_decode
+    checks["decode"], checks["kernels"] = check_decode, check_kernels
     checks["answers"] = partial(check_answers, least=100)
     checks[path.name.partition("-")[0]](json.loads(text))
     assert "/home" not in text

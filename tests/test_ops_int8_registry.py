@@ -50,10 +50,37 @@ def test_best_first_and_the_last_runs_everywhere():
     assert all(KERNELS[-1].why_not(torch.device(kind)) is None for kind in ("cpu", "cuda", "meta"))
 
 
-def test_the_first_that_runs_is_chosen():
+def test_the_first_that_runs_is_chosen(monkeypatch):
+    monkeypatch.setattr(module("registry"), "has_wide_vnni", lambda: False)
     first = next(kernel for kernel in KERNELS if kernel.why_not(CPU) is None)
     assert choose_kernel(CPU) is first
     assert choose_kernel(torch.device("meta")).name == "reference"
+
+
+def test_processors_with_wide_vnni_have_onednn(monkeypatch):
+    if KERNELS[1].why_not(CPU):
+        pytest.skip("it does not run here")
+    monkeypatch.setattr(module("registry"), "has_wide_vnni", lambda: True)
+    assert choose_kernel(CPU).name == "onednn"
+    assert choose_kernel(CPU, "fbgemm" if KERNELS[0].why_not(CPU) is None else "reference").name != "onednn"
+    assert choose_kernel(torch.device("meta")).name == "reference"
+
+
+@pytest.mark.parametrize(
+    ("registers", "levels", "wide"),
+    [("AVX512", 127, True), ("AVX512", 63, False), ("AVX2", 127, False), ("DEFAULT", 63, False)],
+)
+def test_vnni_is_wide_in_registers_of_512_bits(registers, levels, wide, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: registers)
+    monkeypatch.setattr(module("onednn"), "_levels", lambda: levels)
+    if KERNELS[1].why_not(CPU):
+        pytest.skip("oneDNN does not run here")
+    assert module("onednn").has_wide_vnni() == wide
+
+
+def test_vnni_does_not_count_where_onednn_does_not_run(without_onednn, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert not module("onednn").has_wide_vnni()
 
 
 @pytest.mark.parametrize("engine", ["qnnpack", "onednn"])

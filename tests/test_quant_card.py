@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from glmflash import ConfigError
-from glmflash.quant import Card, KeptCard, LayerCard, Measured, card, measured, quantize_
+from glmflash.ops.int8 import KERNELS
+from glmflash.quant import Card, KeptCard, LayerCard, Measured, QuantizationConfig, card, measured, quantize_
 from glmflash.weights import load_model, save_pretrained
 
 
@@ -237,12 +238,14 @@ def test_whatever_stands_on_it_is_escaped():
     assert "".join(page.texts).count(evil) >= 8
 
 
+@pytest.mark.parametrize("kernel", ["fbgemm", "onednn"])
 @pytest.mark.parametrize("scheme", ["int8", "w8a8"])
-def test_the_embedded_model_has_its_measured_figures(scheme):
-    model = load_model("tiny", device="cpu", quantize=scheme, progress=False)
-    if {layer.kernel for layer in card(model).layers} != {"fbgemm"}:
-        pytest.skip("the figures are of another kernel")
-    figures = card(model).measured
+def test_the_embedded_model_has_its_measured_figures(scheme, kernel):
+    (found,) = (one for one in KERNELS if one.name == kernel)
+    if found.why_not(torch.device("cpu")):
+        pytest.skip("does not run here")
+    config = QuantizationConfig(scheme=scheme, kernel=kernel)
+    figures = card(load_model("tiny", device="cpu", quantize=config, progress=False)).measured
     assert figures
     bar = {"int8": 0.005, "w8a8": 0.015}[scheme]
     assert all(-bar <= one.delta <= bar for one in figures)

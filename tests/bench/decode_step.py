@@ -22,9 +22,12 @@ from torch import Tensor
 from glmflash import Pipeline
 from glmflash.engine.worker import Worker
 from glmflash.model.decode import DecodeStep
-from glmflash.ops.int8.fbgemm import FBGEMM, _FbgemmWeight
+from glmflash.ops.int8 import choose_kernel
+from glmflash.ops.int8.fbgemm import _FbgemmWeight
+from glmflash.ops.int8.onednn import _OnednnWeight
 
 SIDES = ("modules", "one function")
+PRODUCTS = {"fbgemm": (_FbgemmWeight, "_multiply_by_parts"), "onednn": (_OnednnWeight, "_multiply_whole")}
 
 
 def options() -> argparse.Namespace:
@@ -38,12 +41,13 @@ def options() -> argparse.Namespace:
 
 
 @contextmanager
-def products(turns: list[float]) -> Iterator[None]:
-    """Seconds that each turn of the worker spends in products."""
-    multiply, turn = _FbgemmWeight._multiply_by_parts, Worker._turn
+def products(kernel: str, turns: list[float]) -> Iterator[None]:
+    """Seconds that each turn of the worker spends in products of a kernel."""
+    owner, name = PRODUCTS[kernel]
+    multiply, turn = getattr(owner, name), Worker._turn
     seconds = 0.0
 
-    def clocked(weight: _FbgemmWeight, rows: Tensor) -> list[Tensor]:
+    def clocked(weight: object, rows: Tensor) -> object:
         nonlocal seconds
         began = time.perf_counter()
         found = multiply(weight, rows)
@@ -57,14 +61,11 @@ def products(turns: list[float]) -> Iterator[None]:
         turns.append(seconds)
         return going_on
 
-    with (
-        patch.object(_FbgemmWeight, "_multiply_by_parts", clocked),
-        patch.object(Worker, "_turn", clocked_turn),
-    ):
+    with patch.object(owner, name, clocked), patch.object(Worker, "_turn", clocked_turn):
         yield
 
 
-def run(pipe: Pipeline, chosen: argparse.Namespace) -> dict[str, object]:
+def run(pipe: Pipeline, kernel: str, chosen: argparse.Namespace) -> dict[str, object]:
     """One sequence that decodes: milliseconds of a step, of its products, and of the rest."""
     asker = Asker(pipe, side=112, tokens=24)
     whole: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -73,7 +74,7 @@ def run(pipe: Pipeline, chosen: argparse.Namespace) -> dict[str, object]:
         for side in SIDES if number % 2 else SIDES[::-1]:
             steps, turns = Steps(1), list[float]()
             takes = DecodeStep.takes if side == "one function" else lambda step, tokens: False
-            with patch.object(DecodeStep, "takes", takes), products(turns), watched(steps):
+            with patch.object(DecodeStep, "takes", takes), products(kernel, turns), watched(steps):
                 pipe(asker.question(), **fixed(chosen.steps + 1))
             if number:  # round 0 warms up
                 whole[side].append(statistics.median(steps.whole))
@@ -107,15 +108,16 @@ def main() -> None:
     chosen = options()
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    if reason := FBGEMM.why_not(torch.device("cpu")):
-        print(f"nothing is measured: FBGEMM, whose products are clocked, does not run here: {reason}")
+    kernel = choose_kernel(torch.device("cpu")).name
+    if kernel not in PRODUCTS:
+        print(f"nothing is measured: this processor multiplies by {kernel!r}, which has no such step")
         return
     with (
         checkpoint(chosen) as folder,
         Pipeline.from_pretrained(folder, device="cpu", quantize="int8", progress=False) as pipe,
     ):
-        results = {"int8": run(pipe, chosen)}
-    work = {"size": chosen.size, "decode_steps": chosen.steps, "rounds": chosen.rounds}
+        results = {"int8": run(pipe, kernel, chosen)}
+    work = {"kernel": kernel, "size": chosen.size, "decode_steps": chosen.steps, "rounds": chosen.rounds}
     report = {"machine": machine(), "work": work, "results": results}
     write(report, chosen.out / "decode-cpu.json")
     print(table(report))

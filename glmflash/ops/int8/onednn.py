@@ -1,6 +1,7 @@
 """INT8 products on x86 processors by oneDNN, through the operators that PyTorch's compiler uses."""
 
 import platform
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,10 @@ from torch import Tensor
 from glmflash.ops.int8.activations import by_levels, few_rows
 from glmflash.ops.int8.kernel import Kernel, PackedWeight
 
-__all__ = ["ONEDNN"]
+__all__ = ["ONEDNN", "has_wide_vnni"]
+
+#: Ends the operator's arguments: no bias; sums as float32, scaled by 1 from 0; nothing done to them.
+_AS_FLOATS: tuple[object, ...] = (None, 1.0, 0, torch.float32, "none", [], "")
 
 
 def __dir__() -> list[str]:
@@ -26,6 +30,7 @@ class _OnednnWeight:
         self._scale, self._zeros = scale, torch.zeros(len(scale), dtype=torch.long)
         self._packed = _pack(weight)
         self._levels = _levels()
+        self._product = _product()
 
     @property
     def nbytes(self) -> int:
@@ -36,15 +41,23 @@ class _OnednnWeight:
         return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
 
     def few(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return few_rows(x, lambda rows: [self._multiply(rows)], self._levels)
+        return few_rows(x, self._multiply_few, self._levels)
 
     def unpack(self) -> Tensor:
         weight: Tensor = self._packed.to_dense().T.contiguous()  # (O, I)
         return weight
 
     def _multiply(self, rows: Tensor) -> Tensor:
-        # Unsigned: for signed activations oneDNN has only its plain loops, hundreds of times slower.
-        return _product(rows, self._levels + 1, self._packed, self._scale, self._zeros)
+        return self._multiply_whole(rows.round().add_(self._levels + 1).to(torch.uint8))
+
+    def _multiply_few(self, rows: Tensor) -> list[Tensor]:
+        whole = np.rint(rows.numpy())
+        np.add(whole, np.float32(self._levels + 1), out=whole)
+        return [self._multiply_whole(torch.from_numpy(whole.astype(np.uint8)))]
+
+    def _multiply_whole(self, rows: Tensor) -> Tensor:
+        zero = self._levels + 1  # the zero point puts -levels at 1: activations are unsigned here
+        return self._product(rows, 1.0, zero, self._packed, self._scale, self._zeros, *_AS_FLOATS)
 
 
 def _pack(weight: Tensor) -> Tensor:
@@ -52,20 +65,30 @@ def _pack(weight: Tensor) -> Tensor:
     return packed
 
 
-def _product(rows: Tensor, zero: int, packed: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
-    unsigned = rows.round().add_(zero).to(torch.uint8)
-    out: Tensor = torch.ops.onednn.qlinear_pointwise(
-        unsigned, 1.0, zero, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
-    )
-    return out
+def _product() -> Callable[..., Tensor]:
+    """The operator itself: to find it by its name at each product takes a tenth of a millisecond.
+
+    It takes unsigned rows. For signed ones oneDNN has only its plain loops, hundreds of times slower.
+    """
+    found: Callable[..., Tensor] = torch.ops.onednn.qlinear_pointwise.default
+    return found
+
+
+def has_wide_vnni() -> bool:
+    """Whether oneDNN multiplies INT8 in registers of 512 bits, by AVX-512 VNNI or in the tiles of AMX.
+
+    For processors with less its kernels take longer than FBGEMM's; see docs/explanation/int8.md.
+    """
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return wide and ONEDNN.why_not(torch.device("cpu")) is None and _levels() == 127
 
 
 @cache
 def _levels() -> int:
     """127, or 63 where the processor adds pairs of products in 16 bits; see the same in fbgemm.py."""
     packed = _pack(torch.full((1, 64), 127, dtype=torch.int8))
-    rows = torch.full((1, 64), 127.0)
-    out = _product(rows, 128, packed, torch.ones(1), torch.zeros(1, dtype=torch.long))
+    rows = torch.full((1, 64), 127 + 128, dtype=torch.uint8)
+    out = _product()(rows, 1.0, 128, packed, torch.ones(1), torch.zeros(1, dtype=torch.long), *_AS_FLOATS)
     return 127 if out.item() == 64 * 127 * 127 else 63
 
 

@@ -8,13 +8,13 @@ from glmflash.errors import ParameterError
 from glmflash.ops.int8.cuda import CUBLAS
 from glmflash.ops.int8.fbgemm import FBGEMM
 from glmflash.ops.int8.kernel import Kernel
-from glmflash.ops.int8.onednn import ONEDNN
+from glmflash.ops.int8.onednn import ONEDNN, has_wide_vnni
 from glmflash.ops.int8.reference import REFERENCE
 from glmflash.ops.int8.triton import TRITON
 
 __all__ = ["KERNELS", "choose_kernel"]
 
-#: For each kind of device the best first; the last runs everywhere.
+#: For each kind of device the best first, but on some processors oneDNN; the last runs everywhere.
 KERNELS = (FBGEMM, ONEDNN, TRITON, CUBLAS, REFERENCE)
 
 
@@ -24,9 +24,10 @@ def __dir__() -> list[str]:
 
 @cache
 def choose_kernel(device: torch.device, name: str | None = None) -> Kernel:
-    """The first kernel that runs on a device, or the one of that name; never another in its place.
+    """The best kernel that runs on a device, or the one of that name; never another in its place.
 
-    Kernels are tried out there once, so the first call on a GPU takes seconds.
+    The best is the first of `KERNELS`; on processors with AVX-512 VNNI it is oneDNN. Kernels are tried out
+    there once, so the first call on a GPU takes seconds.
 
     Args:
         device: Where the weights are.
@@ -40,7 +41,8 @@ def choose_kernel(device: torch.device, name: str | None = None) -> Kernel:
         'reference'
     """
     if name is None:
-        return next(kernel for kernel in KERNELS if kernel.why_not(device) is None)
+        kernels = (ONEDNN, *KERNELS) if has_wide_vnni() else KERNELS
+        return next(kernel for kernel in kernels if kernel.why_not(device) is None)
     named = {kernel.name: kernel for kernel in KERNELS}
     if name not in named:
         raise ParameterError("kernel", f"is {name!r:.40}; allowed: {', '.join(map(repr, named))}")
