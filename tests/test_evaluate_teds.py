@@ -187,6 +187,14 @@ def test_tables_beyond_the_limits_are_not_compared():
     assert teds(fits, fits) == 1
 
 
+def test_memory_that_nothing_was_written_to_is_not_read(monkeypatch):
+    signalling = 0x7FF0_0000_0000_0001  # a number that complains of being added to
+    monkeypatch.setattr(np, "empty", lambda shape: np.full(shape, signalling).view(np.float64))
+    tree = ("a", (("b", (("c", ()), ("a", ()))), ("c", (("b", ()),))))
+    other = ("a", (("c", ()), ("b", (("a", ()), ("c", (("b", ()),))))))
+    assert quick(tree, other) == quick(other, tree) > 0
+
+
 @pytest.mark.slow
 def test_a_large_table_takes_seconds_at_most():
     rows = [[f"{row * column % 97}.{column}" for column in range(12)] for row in range(20)]

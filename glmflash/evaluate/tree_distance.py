@@ -37,7 +37,7 @@ def tree_distance(one: Sequence[int], two: Sequence[int], exchange: _Floats) -> 
         2.0
     """
     first, second = np.asarray(one, np.intp), np.asarray(two, np.intp)
-    distance = np.empty(exchange.shape)
+    distance = np.zeros(exchange.shape)  # what is not known yet is added to, and the sum dropped
     _leaves(first, second, exchange, distance)
     _leaves(second, first, exchange.T, distance.T)
     for root in _roots(first):
