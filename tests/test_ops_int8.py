@@ -244,6 +244,13 @@ def test_a_weight_packed_in_parts(monkeypatch):
             assert torch.equal(parts.linear(x, split=split), whole.linear(x, split=split))
 
 
+@pytest.mark.parametrize("inputs", [1, 3, 64, 65, 300])
+@pytest.mark.parametrize("outputs", [1, 63, 64, 65, 200])
+def test_what_a_weight_takes_is_known_before_it_is_packed(kernel, outputs, inputs):
+    packed = kernel.pack(*random_weight(outputs, inputs))
+    assert kernel.nbytes(outputs, inputs) == packed.nbytes >= outputs * inputs
+
+
 numbers = st.floats(-1000, 1000, width=32)
 batches = st.integers(1, 12).flatmap(
     lambda inputs: st.lists(

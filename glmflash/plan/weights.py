@@ -1,25 +1,27 @@
 """Stored tensors and what to make of them → bytes of weights, part by part, and the most while loading."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 
 import torch
 
 from glmflash.errors import ParameterError
-from glmflash.ops.int8 import choose_kernel
+from glmflash.ops.int8 import KERNELS, choose_kernel
 from glmflash.plan.parts import Part
 from glmflash.plan.source import Source
 from glmflash.quant import QuantizationConfig
 from glmflash.shown import show
-from glmflash.weights.jobs import EMBEDDINGS, HEAD, Job, Parts, choose, jobs
+from glmflash.weights.jobs import EMBEDDINGS, HEAD, Job, Parts, choose, jobs, joined
 
 __all__ = ["Target", "Weights"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_Packed = Callable[[int, int], int]  # rows and columns of a weight → bytes of it, packed
+_Group = tuple[Job, ...]
+
 _PER_ROW = 8  # bytes beside each row of an INT8 layer: its scale, and its sum
-_NO_CARD = 4  # what a kernel keeps for each row, where there is no card to ask: the scale
 _WORKERS = 4  # layers made INT8 at once, at most
 
 
@@ -87,35 +89,39 @@ class Weights:
     def of(cls, source: Source, target: Target) -> "Weights":
         """Count, without reading or allocating any."""
         work = jobs(source.stored.parts, target.schemes, dtype=target.dtype, tied=source.stored.tied)
-        beside = _beside(target) if target.schemes else 0
+        groups, packed = joined(work), _packed(target)
         sizes: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for job in work:
-            for dtype, size in _sizes(job, beside):
-                sizes[_part(job.name), str(dtype).removeprefix("torch.")] += size
+        for group in groups:
+            for dtype, size in _sizes(group, packed):
+                sizes[_part(group[0].name), str(dtype).removeprefix("torch.")] += size
         parts = [Part("weights", name, dtype, size) for (name, dtype), size in sizes.items()]
         order = ("vision tower", "embeddings", "decoder", "vocabulary head")
         parts.sort(key=lambda part: (order.index(part.name), -part.nbytes))
-        return cls(tuple(parts), _peak(work, target, beside))
+        return cls(tuple(parts), _peak(groups, target, packed))
 
 
-def _sizes(job: Job, beside: int) -> Iterable[tuple[torch.dtype, int]]:
-    """What a job leaves, by dtype."""
-    numbers = _numbers(job.weight)
-    if job.scheme is None:
-        yield job.dtype, numbers * job.dtype.itemsize
+def _sizes(group: _Group, packed: _Packed) -> Iterable[tuple[torch.dtype, int]]:
+    """What jobs leave that are read together, by dtype; those that are INT8 are packed as one weight."""
+    first = group[0]
+    if first.scheme is None:
+        yield first.dtype, _numbers(first.weight) * first.dtype.itemsize
         return
-    rows = sum(part.shape[0] for part in job.weight)
-    yield torch.int8, numbers + rows * (beside if job.name != EMBEDDINGS else 4)
-    if job.bias:
-        yield job.dtype, _numbers(job.bias) * job.dtype.itemsize
+    rows = sum(part.shape[0] for job in group for part in job.weight)
+    if first.name == EMBEDDINGS:
+        yield torch.int8, _numbers(first.weight) + 4 * rows
+    else:
+        yield torch.int8, packed(rows, first.weight[0].shape[1]) + _PER_ROW * rows
+    for job in group:
+        if job.bias:
+            yield job.dtype, _numbers(job.bias) * job.dtype.itemsize
 
 
-def _peak(work: list[Job], target: Target, beside: int) -> int:
+def _peak(groups: list[_Group], target: Target, packed: _Packed) -> int:
     """As `weights.read` goes about it: large tensors first, INT8 layers on several threads on a CPU."""
-    work = sorted(work, key=lambda job: -job.num_bytes)
+    groups = sorted(groups, key=lambda group: -sum(job.num_bytes for job in group))
     threads = min(_WORKERS, torch.get_num_threads()) if target.device.type == "cpu" and target.schemes else 1
-    final = [sum(size for _, size in _sizes(job, beside)) for job in work]
-    spare = [_spare(job, target) for job in work]
+    final = [sum(size for _, size in _sizes(group, packed)) for group in groups]
+    spare = [_spare(group, target) for group in groups]
     done = most = 0
     for index, size in enumerate(final):
         under_way = slice(index, index + threads)
@@ -124,33 +130,30 @@ def _peak(work: list[Job], target: Target, beside: int) -> int:
     return max(most, done)
 
 
-def _spare(job: Job, target: Target) -> int:
+def _spare(group: _Group, target: Target) -> int:
     """Bytes of what is read or made on the way, and dropped. On a CPU what is read is a view of the file."""
-    card = target.device.type == "cuda"
-    if job.scheme is None:
-        same = len(job.weight) == 1 and job.weight[0].num_bytes == _numbers(job.weight) * job.dtype.itemsize
-        return job.num_bytes if card and not same else 0
-    numbers = _numbers(job.weight)
-    if job.name == EMBEDDINGS:
-        return job.num_bytes if card else 0
-    stacked = numbers if len(job.weight) > 1 else 0
-    return stacked + (job.num_bytes if card else 2 * numbers)  # levels, and again as the kernel is given them
+    card, first, stored = target.device.type == "cuda", group[0], sum(job.num_bytes for job in group)
+    if first.scheme is None:
+        kept = _numbers(first.weight) * first.dtype.itemsize
+        same = len(first.weight) == 1 and first.weight[0].num_bytes == kept
+        return stored if card and not same else 0
+    if first.name == EMBEDDINGS:
+        return stored if card else 0
+    numbers = sum(_numbers(job.weight) for job in group)
+    stacked = numbers if len(group) > 1 or len(first.weight) > 1 else 0
+    return stacked + (stored if card else 2 * numbers)  # levels, and again as the kernel is given them
 
 
 def _numbers(parts: Parts) -> int:
     return sum(prod(part.shape) for part in parts)
 
 
-def _beside(target: Target) -> int:
-    """Bytes beside each row of an INT8 layer: scale, sum, and what the kernel keeps."""
+def _packed(target: Target) -> _Packed:
+    """What the kernel keeps of a weight. Both kernels of a card, which need not be here, keep the same."""
     wanted = target.quantization
     if target.device.type == "cuda" and not torch.cuda.is_available():
-        return _PER_ROW + _NO_CARD
-    kernel = choose_kernel(target.device, wanted.kernel if wanted else None)
-    size = 64
-    weight = torch.zeros(size, size, dtype=torch.int8, device=target.device)  # (O, I)
-    packed = kernel.pack(weight, torch.ones(size, device=target.device))
-    return _PER_ROW + (packed.nbytes - weight.nbytes) // size
+        return next(kernel.nbytes for kernel in KERNELS if kernel.name == "cublas")
+    return choose_kernel(target.device, wanted.kernel if wanted else None).nbytes
 
 
 def _part(name: str) -> str:

@@ -96,4 +96,8 @@ def _packed(weight: Tensor, scale: Tensor) -> PackedWeight:
     return CublasWeight(weight, scale)
 
 
-CUBLAS = Kernel("cublas", _why_not, _packed)
+def _nbytes(rows: int, columns: int) -> int:
+    return _up(rows) * _up(columns) + 4 * rows
+
+
+CUBLAS = Kernel("cublas", _why_not, _packed, _nbytes)

@@ -35,8 +35,7 @@ class _FbgemmWeight:
 
     @property
     def nbytes(self) -> int:
-        rows, columns = self._shape
-        return rows * columns + 8 * rows  # and for each row its scale and its sum
+        return _nbytes(*self._shape)
 
     def linear(self, x: Tensor, *, split: float) -> Tensor:
         return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
@@ -120,4 +119,8 @@ def _packed(weight: Tensor, scale: Tensor) -> PackedWeight:
     return _FbgemmWeight(weight, scale)
 
 
-FBGEMM = Kernel("fbgemm", _why_not, _packed)
+def _nbytes(rows: int, columns: int) -> int:
+    return rows * columns + 8 * rows  # and for each row its scale and its sum
+
+
+FBGEMM = Kernel("fbgemm", _why_not, _packed, _nbytes)

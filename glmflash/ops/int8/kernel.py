@@ -69,8 +69,10 @@ class Kernel:
             once for each device, so it may try the kernel out.
         pack: Lays an INT8 weight (O, I) and its float32 scales (O,), both on the device, out for the kernel.
             They may be freed afterwards.
+        nbytes: Bytes that a packed weight of O rows and I columns holds, without making one.
     """
 
     name: str
     why_not: Callable[[torch.device], str | None]
     pack: Callable[[Tensor, Tensor], PackedWeight]
+    nbytes: Callable[[int, int], int]

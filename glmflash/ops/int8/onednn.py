@@ -27,7 +27,7 @@ class _OnednnWeight:
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
         self._shape = tuple(weight.shape)
-        self._scale, self._zeros = scale, torch.zeros(len(scale), dtype=torch.long)
+        self._scale, self._zeros = scale, torch.zeros(1, dtype=torch.long).expand(len(scale))  # one for all
         self._packed = _pack(weight)
         self._levels = _levels()
         self._product = _product()
@@ -35,7 +35,7 @@ class _OnednnWeight:
     @property
     def nbytes(self) -> int:
         packed: int = torch.ops.mkldnn._nbytes(self._packed)  # blocks that are not full, and sums, included
-        return packed + self._scale.nbytes + self._zeros.nbytes
+        return packed + self._scale.nbytes
 
     def linear(self, x: Tensor, *, split: float) -> Tensor:
         return by_levels(x, self._multiply, self._shape[0], levels=self._levels, split=split)
@@ -111,4 +111,17 @@ def _packed(weight: Tensor, scale: Tensor) -> PackedWeight:
     return _OnednnWeight(weight, scale)
 
 
-ONEDNN = Kernel("onednn", _why_not, _packed)
+def _nbytes(rows: int, columns: int) -> int:
+    block, beside = _block()
+    padded, wide = -(-rows // block) * block, -(-columns // block) * block
+    return padded * (wide + beside) + 4 * rows  # and for each row its scale
+
+
+@cache
+def _block() -> tuple[int, int]:
+    """Rows and columns of a block, and bytes beside each of its rows, for its sum; 1 and 0 without blocks."""
+    smallest: int = torch.ops.mkldnn._nbytes(_pack(torch.zeros(1, 1, dtype=torch.int8)))
+    return (64, 4) if smallest > 1 else (1, 0)
+
+
+ONEDNN = Kernel("onednn", _why_not, _packed, _nbytes)

@@ -132,4 +132,4 @@ def _packed(weight: Tensor, scale: Tensor) -> PackedWeight:
     return _TritonWeight(weight, scale)
 
 
-TRITON = Kernel("triton", _why_not, _packed)
+TRITON = Kernel("triton", _why_not, _packed, CUBLAS.nbytes)
