@@ -38,7 +38,8 @@ def addresses(address: Address, network: Network, patience: Patience) -> list[Ip
 
 
 def _look_up(host: str, network: Network, patience: Patience) -> list[str]:
-    while not _LOOKUPS.acquire(timeout=patience.slice()):
+    places = _LOOKUPS  # what is left behind gives back the very place that it took
+    while not places.acquire(timeout=patience.slice()):
         pass
     future: Future[list[str]] = Future()
 
@@ -48,12 +49,12 @@ def _look_up(host: str, network: Network, patience: Patience) -> list[str]:
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             future.set_exception(error)
         finally:
-            _LOOKUPS.release()
+            places.release()
 
     try:
         threading.Thread(target=run, name="glmflash-lookup", daemon=True).start()
     except BaseException:
-        _LOOKUPS.release()
+        places.release()
         raise
     while not future.done():
         with suppress(TimeoutError):  # which may be the resolver's own: it is raised below
