@@ -1,14 +1,14 @@
 """Stored tensors and what to make of them → bytes of weights, part by part, and the most while loading."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
 import torch
 
 from glmflash.errors import ParameterError
-from glmflash.ops.int8 import KERNELS, choose_kernel
+from glmflash.ops.int8 import KERNELS, Kernel, choose_kernel
 from glmflash.plan.parts import Part
 from glmflash.plan.source import Source
 from glmflash.quant import QuantizationConfig
@@ -18,7 +18,6 @@ from glmflash.weights.jobs import EMBEDDINGS, HEAD, Job, Parts, choose, jobs, jo
 __all__ = ["Target", "Weights"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_Packed = Callable[[int, int], int]  # rows and columns of a weight → bytes of it, packed
 _Group = tuple[Job, ...]
 
 _PER_ROW = 8  # bytes beside each row of an INT8 layer: its scale, and its sum
@@ -89,18 +88,18 @@ class Weights:
     def of(cls, source: Source, target: Target) -> "Weights":
         """Count, without reading or allocating any."""
         work = jobs(source.stored.parts, target.schemes, dtype=target.dtype, tied=source.stored.tied)
-        groups, packed = joined(work), _packed(target)
+        groups = joined(work)
         sizes: defaultdict[tuple[str, str], int] = defaultdict(int)
         for group in groups:
-            for dtype, size in _sizes(group, packed):
+            for dtype, size in _sizes(group, target):
                 sizes[_part(group[0].name), str(dtype).removeprefix("torch.")] += size
         parts = [Part("weights", name, dtype, size) for (name, dtype), size in sizes.items()]
         order = ("vision tower", "embeddings", "decoder", "vocabulary head")
         parts.sort(key=lambda part: (order.index(part.name), -part.nbytes))
-        return cls(tuple(parts), _peak(groups, target, packed))
+        return cls(tuple(parts), _peak(groups, target))
 
 
-def _sizes(group: _Group, packed: _Packed) -> Iterable[tuple[torch.dtype, int]]:
+def _sizes(group: _Group, target: Target) -> Iterable[tuple[torch.dtype, int]]:
     """What jobs leave that are read together, by dtype; those that are INT8 are packed as one weight."""
     first = group[0]
     if first.scheme is None:
@@ -110,17 +109,17 @@ def _sizes(group: _Group, packed: _Packed) -> Iterable[tuple[torch.dtype, int]]:
     if first.name == EMBEDDINGS:
         yield torch.int8, _numbers(first.weight) + 4 * rows
     else:
-        yield torch.int8, packed(rows, first.weight[0].shape[1]) + _PER_ROW * rows
+        yield torch.int8, _kernel(target).nbytes(rows, first.weight[0].shape[1]) + _PER_ROW * rows
     for job in group:
         if job.bias:
             yield job.dtype, _numbers(job.bias) * job.dtype.itemsize
 
 
-def _peak(groups: list[_Group], target: Target, packed: _Packed) -> int:
+def _peak(groups: list[_Group], target: Target) -> int:
     """As `weights.read` goes about it: large tensors first, INT8 layers on several threads on a CPU."""
     groups = sorted(groups, key=lambda group: -sum(job.num_bytes for job in group))
     threads = min(_WORKERS, torch.get_num_threads()) if target.device.type == "cpu" and target.schemes else 1
-    final = [sum(size for _, size in _sizes(group, packed)) for group in groups]
+    final = [sum(size for _, size in _sizes(group, target)) for group in groups]
     spare = [_spare(group, target) for group in groups]
     done = most = 0
     for index, size in enumerate(final):
@@ -148,12 +147,12 @@ def _numbers(parts: Parts) -> int:
     return sum(prod(part.shape) for part in parts)
 
 
-def _packed(target: Target) -> _Packed:
-    """What the kernel keeps of a weight. Both kernels of a card, which need not be here, keep the same."""
+def _kernel(target: Target) -> Kernel:
+    """What will multiply, or keeps as much. Both kernels of a card, which need not be here, keep the same."""
     wanted = target.quantization
     if target.device.type == "cuda" and not torch.cuda.is_available():
-        return next(kernel.nbytes for kernel in KERNELS if kernel.name == "cublas")
-    return choose_kernel(target.device, wanted.kernel if wanted else None).nbytes
+        return next(kernel for kernel in KERNELS if kernel.name == "cublas")
+    return choose_kernel(target.device, wanted.kernel if wanted else None)
 
 
 def _part(name: str) -> str:
