@@ -8,6 +8,7 @@ Everything happens in processes of its own, whose anonymous memory is read from 
 import argparse
 import json
 import math
+import os
 import platform
 import shutil
 import subprocess
@@ -68,8 +69,10 @@ def measure(scratch: Path, size: str, quantize: str) -> dict:
     source, saved = scratch / "source", scratch / "saved"
     seconds = {"write": timed_write(source, size)}
     stored = weight_bytes(source)
+    forget(source)
     first = run(source, saved, quantize)
     shutil.rmtree(source)
+    forget(saved)
     again = run(saved, None, quantize)
     seconds |= {f"{phase}": first["seconds"][phase] for phase in ("load", "answer", "save")}
     seconds |= {"reload": again["seconds"]["load"], "answer again": again["seconds"]["answer"]}
@@ -119,6 +122,17 @@ def timed_write(folder: Path, size: str) -> float:
     code = "import sys; from glmflash.testing import random_checkpoint as write; write(*sys.argv[1:])"
     subprocess.run([sys.executable, "-c", code, str(folder), size], check=True)
     return time.perf_counter() - start
+
+
+def forget(folder: Path) -> None:
+    """Have no file in memory any more, so that both are loaded from the disk: one of them would not fit."""
+    for path in folder.iterdir():
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)  # what is not written yet stays
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(file)
 
 
 def child(model: str, save: str, *, quantize: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from glmflash import ParameterError
-from glmflash.ops.int8 import KERNELS
+from glmflash.ops.int8 import KERNELS, Packer
 from glmflash.quant import JOINT, QuantizedLinear, outputs, quantize_, quantize_rows
 from glmflash.quant.joint import JointWeight, join_, pack_jointly
 from glmflash.weights import load_model, save_pretrained
@@ -160,11 +160,11 @@ def test_what_a_layer_refuses_all_refuse():
 def test_packing_names_the_kernel():
     module = owner()
     rows = [quantize_rows(layer.weight) for layer in module.layers]
-    parts, kernel = pack_jointly(rows, kernel="reference")
+    parts, kernel = pack_jointly(rows, Packer("reference"))
     assert kernel == "reference"
     assert [part.stop - part.start for part in parts] == list(SIZES.values())
     with pytest.raises(ParameterError, match="kernel"):
-        pack_jointly(rows, kernel="nobody's")
+        pack_jointly(rows, Packer("nobody's"))
 
 
 def test_a_loaded_model_has_them_and_so_has_what_it_saved(tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from glmflash.ops.int8 import PackedWeight, choose_kernel
+from glmflash.ops.int8 import PackedWeight, Packer
 from glmflash.quant.config import SCHEMES
 from glmflash.quant.linear import QuantizedLinear
 from glmflash.quant.rows import QuantizedRows
@@ -65,31 +65,33 @@ class JointWeight:
         return self.whole.unpack(self.start, self.stop)
 
 
-def pack_jointly(rows: Sequence[QuantizedRows], *, kernel: str | None) -> tuple[list[JointWeight], str]:
+def pack_jointly(rows: Sequence[QuantizedRows], packer: Packer) -> tuple[list[JointWeight], str]:
     """Pack the weights of layers that are given the same rows, and name the kernel.
 
     Raises:
-        ParameterError: If the kernel does not run on the weights' device.
+        ParameterError: If the packer's kernel does not run on the weights' device.
     """
-    chosen = choose_kernel(rows[0].weight.device, kernel)
     weight, scale = torch.cat([one.weight for one in rows]), torch.cat([one.scale for one in rows])
-    whole = _Whole(chosen.pack(weight, scale), len(weight))
+    packed, kernel = packer.pack(weight, scale)
+    whole = _Whole(packed, len(weight))
     parts, start = [], 0
     for one in rows:
         parts.append(JointWeight(whole, start, start + len(one.weight)))
         start += len(one.weight)
-    return parts, chosen.name
+    return parts, kernel
 
 
 def join_(module: nn.Module) -> None:
     """Have layers called as `JOINT` says computed together, wherever all of them are INT8 alike."""
+    packers = dict[str, Packer]()
     for owner in module.modules():
         layers = [getattr(owner, name, None) for name in JOINT]
         found = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
         alike = {(layer.scheme, layer.kernel, layer.in_features) for layer in found}
         if len(found) == len(JOINT) and len(alike) == 1 and packed_jointly(found) is None:
             rows = [QuantizedRows(layer.unpack(), layer.weight_scale, layer.error) for layer in found]
-            parts, _ = pack_jointly(rows, kernel=found[0].kernel)
+            packer = packers.setdefault(found[0].kernel, Packer(found[0].kernel))
+            parts, _ = pack_jointly(rows, packer)
             for layer, part in zip(found, parts, strict=True):
                 layer.packed = part
 

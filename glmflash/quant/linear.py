@@ -7,14 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from glmflash.errors import ParameterError
-from glmflash.ops.int8 import PackedWeight, choose_kernel
+from glmflash.ops.int8 import PackedWeight, Packer
+from glmflash.ops.int8.row_sums import row_sums
 from glmflash.quant.config import SCHEMES, QuantizationConfig
 from glmflash.quant.rows import QuantizedRows
 
 __all__ = ["QuantizedLinear"]
-
-
-_PART = 2**20  # elements summed at once
 
 
 def __dir__() -> list[str]:
@@ -65,11 +63,11 @@ class QuantizedLinear(nn.Module):
         self.source_bytes = 2 * rows.weight.numel() if source_bytes is None else source_bytes
         self.packed: PackedWeight
         self.packed, self.kernel = (
-            (packed, kernel) if packed and kernel else _pack(rows.weight, rows.scale, kernel)
+            (packed, kernel) if packed and kernel else Packer(kernel).pack(rows.weight, rows.scale)
         )
         self.register_buffer("weight_scale", rows.scale)  # (O,) float32
         # What is packed is no tensor that a fingerprint of the model would find; its row sums stand for it.
-        self.register_buffer("weight_sum", _sum(rows.weight), persistent=False)  # (O,) int32
+        self.register_buffer("weight_sum", row_sums(rows.weight), persistent=False)  # (O,) int32
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     @property
@@ -121,7 +119,7 @@ class QuantizedLinear(nn.Module):
         scale = self.weight_scale.clone()
         scale[slice(None) if rows is None else rows] *= factor
         self.weight_scale = scale
-        self.packed = choose_kernel(scale.device, self.kernel).pack(self.unpack(), scale)
+        self.packed, _ = Packer(self.kernel).pack(self.unpack(), scale)
 
     def extra_repr(self) -> str:
         """What `repr` says: sizes, scheme and kernel."""
@@ -139,7 +137,7 @@ class QuantizedLinear(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         self.weight_scale, self.weight_sum = scale.to(device), total.to(device)
         if device != scale.device:
-            self.packed, self.kernel = _pack(self.unpack().to(device), self.weight_scale, None)
+            self.packed, self.kernel = Packer().pack(self.unpack().to(device), self.weight_scale)
         return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -157,8 +155,8 @@ class QuantizedLinear(nn.Module):
         rest = {name: value for name, value in state_dict.items() if name != prefix + "weight"}
         super()._load_from_state_dict(rest, prefix, *others)
         weight = weight.to(self.weight_scale.device)
-        self.packed, self.kernel = _pack(weight, self.weight_scale, self.kernel)
-        self.weight_sum.copy_(_sum(weight))
+        self.packed, self.kernel = Packer(self.kernel).pack(weight, self.weight_scale)
+        self.weight_sum.copy_(row_sums(weight))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"packed": self.unpack()}  # packed weights differ from machine to machine
@@ -167,21 +165,6 @@ class QuantizedLinear(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch's
         weight = state["packed"]
         try:
-            self.packed, self.kernel = _pack(weight, self.weight_scale, self.kernel)
+            self.packed, self.kernel = Packer(self.kernel).pack(weight, self.weight_scale)
         except ParameterError:  # it does not run on this machine
-            self.packed, self.kernel = _pack(weight, self.weight_scale, None)
-
-
-def _pack(weight: Tensor, scale: Tensor, kernel: str | None) -> tuple[PackedWeight, str]:
-    chosen = choose_kernel(weight.device, kernel)
-    return chosen.pack(weight, scale), chosen.name
-
-
-def _sum(weight: Tensor) -> Tensor:
-    # In parts, since the sum of an INT8 tensor is made from an INT32 copy of it; into one result, since small
-    # ones between the copies would keep the C library from using their memory again.
-    out = torch.empty(len(weight), dtype=torch.int32, device=weight.device)  # (O,)
-    rows = max(1, _PART // weight.shape[1])
-    for part, sums in zip(weight.split(rows), out.split(rows), strict=True):
-        torch.sum(part, 1, dtype=torch.int32, out=sums)
-    return out
+            self.packed, self.kernel = Packer().pack(weight, self.weight_scale)

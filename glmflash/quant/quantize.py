@@ -3,6 +3,7 @@
 from torch import nn
 
 from glmflash.errors import ParameterError
+from glmflash.ops.int8 import Packer
 from glmflash.quant.card import Card, card
 from glmflash.quant.config import QuantizationConfig
 from glmflash.quant.embedding import QuantizedEmbedding
@@ -49,8 +50,9 @@ def quantize_(
         '0'
     """
     config = QuantizationConfig(scheme=scheme, match=match, embeddings=embeddings, kernel=kernel)
+    packer = Packer(config.kernel)
     for places in _places(module, config):
-        quantized = _quantized(module.get_submodule(places[0]), config)
+        quantized = _quantized(module.get_submodule(places[0]), config, packer)
         for name in places:
             owner, _, leaf = name.rpartition(".")
             setattr(module.get_submodule(owner), leaf, quantized)
@@ -77,11 +79,13 @@ def _places(module: nn.Module, config: QuantizationConfig) -> list[list[str]]:
     return found
 
 
-def _quantized(layer: nn.Module, config: QuantizationConfig) -> nn.Module:
+def _quantized(layer: nn.Module, config: QuantizationConfig, packer: Packer) -> nn.Module:
     assert isinstance(layer, nn.Linear | nn.Embedding)
     weight = layer.weight.detach()
     rows, size = quantize_rows(weight), weight.nbytes
     if isinstance(layer, nn.Embedding):
         return QuantizedEmbedding(rows, source_bytes=size)
-    scheme, kernel = config.scheme, config.kernel
-    return QuantizedLinear(rows, layer.bias, scheme=scheme, kernel=kernel, source_bytes=size)
+    packed, kernel = packer.pack(rows.weight, rows.scale)
+    return QuantizedLinear(
+        rows, layer.bias, scheme=config.scheme, kernel=kernel, packed=packed, source_bytes=size
+    )

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from glmflash.errors import ParameterError
-from glmflash.ops.int8 import PackedWeight, choose_kernel
+from glmflash.ops.int8 import PackedWeight, Packer, choose_kernel
 from glmflash.quant import QuantizedEmbedding, QuantizedLinear, QuantizedRows, pack_jointly, quantize_rows
 from glmflash.weights.jobs import EMBEDDINGS, Job, Parts, joined
 from glmflash.weights.manifest import Manifest, checksum
@@ -77,7 +77,7 @@ def read_into(
         path: safe_open(path, framework="pt")
         for path in {stored.path for job in jobs for stored in job.stored}
     }
-    read = _Reader(files, how).read
+    read = _Reader(files, how, Packer(how.kernel)).read
     # Workers change the filters of warnings while they pack, and not one after the other.
     kept = warnings.catch_warnings() if workers > 1 else nullcontext()
     with kept, closing(results([partial(read, group) for group in groups], workers=workers)) as made:
@@ -99,6 +99,7 @@ class _Reader:
 
     files: Mapping[Path, safe_open]
     how: How
+    packer: Packer
 
     def read(self, jobs: Sequence[Job]) -> list[Made]:
         """Each job, what it gives, and what is wrong with it."""
@@ -111,7 +112,7 @@ class _Reader:
         packed: Sequence[PackedWeight | None] = (None,) * len(jobs)
         kernel = self.how.kernel
         if 1 < len(jobs) == len(whole):
-            packed, kernel = pack_jointly(whole, kernel=kernel)
+            packed, kernel = pack_jointly(whole, self.packer)
         return [
             (job, None if rows is None else self._layer(job, rows, bias, one, kernel), problems)
             for job, (rows, bias, problems), one in zip(jobs, given, packed, strict=True)
@@ -142,6 +143,8 @@ class _Reader:
         if job.name == EMBEDDINGS:
             return QuantizedEmbedding(rows, source_bytes=size)
         assert job.scheme is not None
+        if packed is None:
+            packed, kernel = self.packer.pack(rows.weight, rows.scale)
         return QuantizedLinear(rows, bias, scheme=job.scheme, kernel=kernel, packed=packed, source_bytes=size)
 
     def _parameter(self, parts: Parts, dtype: torch.dtype, problems: list[str]) -> nn.Parameter | None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["FewRowsWeight", "Kernel", "PackedWeight"]
+__all__ = ["FewRowsWeight", "Kernel", "PackedWeight", "TemplateWeight"]
 
 
 def __dir__() -> list[str]:
@@ -56,6 +56,18 @@ class FewRowsWeight(PackedWeight, Protocol):
 
         Shapes:
             x (N, I), N at most `FEW` -> (N, O)
+        """
+
+
+@runtime_checkable
+class TemplateWeight(PackedWeight, Protocol):
+    """A `PackedWeight` from whose layout others of its shape are packed sooner."""
+
+    def another(self, weight: Tensor, scale: Tensor) -> PackedWeight:
+        """What the kernel's `pack` gives.
+
+        Shapes:
+            weight (O, I) int8, of this one's shape, scale (O,) float32
         """
 
 

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from glmflash.ops.int8.activations import by_levels, few_rows
+from glmflash.ops.int8.blocks import come_to_the_same, packed_like
 from glmflash.ops.int8.kernel import Kernel, PackedWeight
 
 __all__ = ["ONEDNN", "has_wide_vnni"]
@@ -25,10 +26,9 @@ def __dir__() -> list[str]:
 class _OnednnWeight:
     """A weight in a blocked layout of oneDNN's choice."""
 
-    def __init__(self, weight: Tensor, scale: Tensor) -> None:
-        self._shape = tuple(weight.shape)
+    def __init__(self, packed: Tensor, scale: Tensor, shape: tuple[int, int]) -> None:
+        self._packed, self._shape = packed, shape
         self._scale, self._zeros = scale, torch.zeros(1, dtype=torch.long).expand(len(scale))  # one for all
-        self._packed = _pack(weight)
         self._levels = _levels()
         self._product = _product()
 
@@ -46,6 +46,16 @@ class _OnednnWeight:
     def unpack(self) -> Tensor:
         weight: Tensor = self._packed.to_dense().T.contiguous()  # (O, I)
         return weight
+
+    def another(self, weight: Tensor, scale: Tensor) -> PackedWeight:
+        weight = weight.contiguous()
+        packed = packed_like(weight, self._packed) if self._copied else _pack(weight)
+        return _OnednnWeight(packed, scale, self._shape)
+
+    @cached_property
+    def _copied(self) -> bool:
+        """Whether others of its shape may be packed as copies of it that are written over."""
+        return come_to_the_same(self.unpack(), self._packed)
 
     def _multiply(self, rows: Tensor) -> Tensor:
         return self._multiply_whole(rows.round().add_(self._levels + 1).to(torch.uint8))
@@ -108,7 +118,8 @@ def _why_not(device: torch.device) -> str | None:
 
 
 def _packed(weight: Tensor, scale: Tensor) -> PackedWeight:
-    return _OnednnWeight(weight, scale)
+    rows, columns = weight.shape
+    return _OnednnWeight(_pack(weight), scale, (rows, columns))
 
 
 def _nbytes(rows: int, columns: int) -> int:
