@@ -6,8 +6,9 @@ copy of what oneDNN packed, for a weight of the very same shape, and only once t
 oneDNN's own bytes for that one.
 """
 
-import ctypes
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +56,16 @@ def packed_like(weight: Tensor, packed: Tensor) -> Tensor:
 
 def _memory(packed: Tensor) -> Tensor:
     """The bytes of an opaque tensor, which lives as long as they do. Shapes: -> (nbytes,) int8."""
-    size, address = torch.ops.mkldnn._nbytes(packed), torch.ops.mkldnn.data_ptr(packed)
-    block = (ctypes.c_byte * size).from_address(address)
-    block.owner = packed
-    return torch.frombuffer(block, dtype=torch.int8)
+    return torch.from_numpy(np.asarray(_Memory(packed)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What NumPy asks for memory that is not its own; arrays and tensors of it hold it, and it the tensor."""
+
+    packed: Tensor
+
+    @property
+    def __array_interface__(self) -> dict[str, object]:
+        size, address = torch.ops.mkldnn._nbytes(self.packed), torch.ops.mkldnn.data_ptr(self.packed)
+        return {"version": 3, "typestr": "|i1", "shape": (size,), "data": (address, False)}
