@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import hub_downloads
@@ -21,7 +22,9 @@ def assert_right(checkpoint: Path, points: int) -> None:
     assert (together["folders"], together["commit"]) == (1, "a" * 40)
     assert together["right"]
     assert together["copies"]
-    assert (cut["resumed"], cut["errors"]) == (points, 0)
+    # The lowest version that is admitted does not go on by itself: then the next call does.
+    errors = points if version("huggingface-hub").startswith("1.0.") else 0
+    assert (cut["resumed"], cut["errors"]) == (points, errors)
     assert cut["right"]
 
 

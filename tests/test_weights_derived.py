@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -236,9 +237,10 @@ def raw(path: Path, dtype: str, metadata: dict[str, str]) -> None:
 def test_f3_a_dtype_that_torch_has_not(tmp_path: Path) -> None:
     written = {name: str(value) for name, value in KEYS.items()}
     raw(tmp_path / "it", "F6_E2M3", {})
-    assert "another program's file" in refused(tmp_path / "it")
+    older = version("safetensors").startswith("0.5.")  # to it no such dtype is known at all
+    assert ("not a safetensors file" if older else "another program's file") in refused(tmp_path / "it")
     raw(tmp_path / "it", "F6_E2M3", written)
-    assert "holds what cannot be read" in refused(tmp_path / "it")
+    assert ("not a safetensors file" if older else "holds what cannot be read") in refused(tmp_path / "it")
 
 
 def test_no_tensor_of_another_sort_of_file_is_read(file: Path, monkeypatch) -> None:
