@@ -1,11 +1,12 @@
 """A weight's rows → the blocks in which oneDNN's kernels read them, written by PyTorch.
 
 oneDNN rearranges INT8 weights byte by byte, 0.3 GB/s on one processor. The same by PyTorch, four bytes at a
-time, is eight times as fast, but where each byte belongs is oneDNN's own affair. So it is written only into a
-copy of what oneDNN packed, for a weight of the very same shape, and only once this has been seen to come to
-oneDNN's own bytes for that one.
+time, is eight times as fast. But where each byte belongs is oneDNN's own affair: it differs by processor,
+shape and number of threads. So a weight is only written into a copy of another that oneDNN has packed, and
+only once oneDNN has read a third one back that was written into such a copy.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from glmflash.ops.int8.row_sums import row_sums
 
-__all__ = ["come_to_the_same", "packed_like"]
+__all__ = ["can_be_packed_like", "packed_like"]
 
 _ROWS, _COLUMNS = 64, 64  # of a block; four columns of a row lie side by side
 
@@ -23,23 +24,33 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def come_to_the_same(weight: Tensor, packed: Tensor) -> bool:
-    """Whether `packed_like` makes of a weight what oneDNN made of it.
+def can_be_packed_like(packed: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """Whether oneDNN reads what `packed_like` writes, tried with a random weight.
 
     Args:
-        weight: (O, I) int8, contiguous.
-        packed: The same, packed by oneDNN.
+        packed: A weight (O, I) that oneDNN has packed. It is not looked at: zeros look alike in any order.
+        multiply: Rows of whole numbers from -3 to 3, and a packed weight, by oneDNN; 8 bits cannot overflow.
+
+    Shapes:
+        multiply: (M, I) float32 -> (M, O) float32
     """
-    rows, columns = weight.shape
-    if rows % _ROWS or columns % _COLUMNS or not hasattr(torch.ops.mkldnn, "data_ptr"):
+    columns, rows = packed.shape
+    if rows % _ROWS or columns % _COLUMNS:
         return False
-    if torch.ops.mkldnn._nbytes(packed) != weight.nbytes + 4 * rows:
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randint(-127, 128, (rows, columns), dtype=torch.int8, generator=random)
+    x = torch.randint(-3, 4, (2, columns), generator=random).float()
+    try:
+        if torch.ops.mkldnn._nbytes(packed) != weight.nbytes + 4 * rows:
+            return False
+        ours = packed_like(weight, packed)
+        return torch.equal(ours.to_dense().T, weight) and torch.equal(multiply(x, ours), _product(x, weight))
+    except (AttributeError, RuntimeError):  # this PyTorch does not say where the bytes are, or has no copies
         return False
-    return torch.equal(_memory(packed_like(weight, packed)), _memory(packed))
 
 
 def packed_like(weight: Tensor, packed: Tensor) -> Tensor:
-    """Pack a weight as another of its shape is, for which `come_to_the_same`.
+    """Pack a weight as another of its shape is, where that can be.
 
     Args:
         weight: (O, I) int8, contiguous.
@@ -54,18 +65,21 @@ def packed_like(weight: Tensor, packed: Tensor) -> Tensor:
     return out
 
 
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """Exactly, a part of the weight at a time: sums are far below 2^24. Shapes: (M, I), (O, I) -> (M, O)."""
+    return torch.cat([x @ part.float().T for part in weight.split(max(1, 2**20 // weight.shape[1]))], dim=1)
+
+
 def _memory(packed: Tensor) -> Tensor:
     """The bytes of an opaque tensor, which lives as long as they do. Shapes: -> (nbytes,) int8."""
-    return torch.from_numpy(np.asarray(_Memory(packed)))
+    size, address = torch.ops.mkldnn._nbytes(packed), torch.ops.mkldnn.data_ptr(packed)
+    interface = {"version": 3, "typestr": "|i1", "shape": (size,), "data": (address, False)}
+    return torch.from_numpy(np.asarray(_Memory(packed, interface)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """What NumPy asks for memory that is not its own; arrays and tensors of it hold it, and it the tensor."""
+    """What NumPy takes for memory that is not its own; arrays and tensors of it hold it, and it the owner."""
 
-    packed: Tensor
-
-    @property
-    def __array_interface__(self) -> dict[str, object]:
-        size, address = torch.ops.mkldnn._nbytes(self.packed), torch.ops.mkldnn.data_ptr(self.packed)
-        return {"version": 3, "typestr": "|i1", "shape": (size,), "data": (address, False)}
+    owner: Tensor
+    __array_interface__: dict[str, object]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glmflash.ops.int8.activations import by_levels, few_rows
-from glmflash.ops.int8.blocks import come_to_the_same, packed_like
+from glmflash.ops.int8.blocks import can_be_packed_like, packed_like
 from glmflash.ops.int8.kernel import Kernel, PackedWeight
 
 __all__ = ["ONEDNN", "has_wide_vnni"]
@@ -49,13 +49,18 @@ class _OnednnWeight:
 
     def another(self, weight: Tensor, scale: Tensor) -> PackedWeight:
         weight = weight.contiguous()
-        packed = packed_like(weight, self._packed) if self._copied else _pack(weight)
+        aligned = weight.dtype == torch.int8 and weight.storage_offset() % 4 == 0
+        packed = packed_like(weight, self._packed) if aligned and self._is_template else _pack(weight)
         return _OnednnWeight(packed, scale, self._shape)
 
     @cached_property
-    def _copied(self) -> bool:
+    def _is_template(self) -> bool:
         """Whether others of its shape may be packed as copies of it that are written over."""
-        return come_to_the_same(self.unpack(), self._packed)
+
+        def multiply(rows: Tensor, packed: Tensor) -> Tensor:
+            return _OnednnWeight(packed, torch.ones(self._shape[0]), self._shape)._multiply(rows)
+
+        return can_be_packed_like(self._packed, multiply)
 
     def _multiply(self, rows: Tensor) -> Tensor:
         return self._multiply_whole(rows.round().add_(self._levels + 1).to(torch.uint8))

@@ -33,7 +33,7 @@ class Packer:
         self._templates: dict[tuple[torch.device, torch.Size], TemplateWeight] = {}
 
     def pack(self, weight: Tensor, scale: Tensor) -> tuple[PackedWeight, str]:
-        """Pack a weight, to the same bytes as the kernel's own `pack`, and name the kernel.
+        """Pack a weight, as the kernel's own `pack` would, and name the kernel.
 
         Shapes:
             weight (O, I) int8, scale (O,) float32
@@ -47,5 +47,5 @@ class Packer:
             return template.another(weight, scale), kernel.name
         packed = kernel.pack(weight, scale)
         if isinstance(packed, TemplateWeight):
-            self._templates[weight.device, weight.shape] = packed
+            self._templates.setdefault((weight.device, weight.shape), packed)
         return packed, kernel.name
