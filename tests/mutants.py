@@ -439,7 +439,10 @@ SUBJECTS = {
         POOL,
     ),
     "parser": Subject(
-        ("errors.py", "markup.py", "output/[a-z]*.py", "engine/stops.py", "prompt/[a-z]*.py"),
+        (
+            *("bounds.py", "confined.py", "errors.py", "fields.py", "markup.py", "shapes.py", "shown.py"),
+            *("output/[a-z]*.py", "engine/stops.py", "prompt/[a-z]*.py"),
+        ),
         ("test_output_parse.py", "test_output_tools.py", "property/test_parse.py"),
         ("prompt_chats.py", "spelling.py"),
         PARSER,
@@ -474,7 +477,7 @@ def noticed(folder: Path, subject: Subject) -> bool:
         "-p",
         "no:cacheprovider",
         "-k",
-        "not golden and not time",
+        "not golden and not linear",
     ]
     command += subject.tests
     try:
