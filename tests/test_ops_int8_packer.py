@@ -1,4 +1,4 @@
-"""Weights packed one after another: each comes to the bytes that the kernel gives it alone."""
+"""Weights packed one after another: each is what the kernel makes of it alone."""
 
 import gc
 import importlib

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glmflash.ops.int8.reference import REFERENCE
 from glmflash.ops.int8.row_sums import row_sums
 
 __all__ = ["can_be_packed_like", "packed_like"]
@@ -44,7 +45,8 @@ def can_be_packed_like(packed: Tensor, multiply: Callable[[Tensor, Tensor], Tens
         if torch.ops.mkldnn._nbytes(packed) != weight.nbytes + 4 * rows:
             return False
         ours = packed_like(weight, packed)
-        return torch.equal(ours.to_dense().T, weight) and torch.equal(multiply(x, ours), _product(x, weight))
+        exact = REFERENCE.pack(weight, torch.ones(rows)).linear(x, split=0)  # sums are far below 2^24
+        return torch.equal(ours.to_dense().T, weight) and torch.equal(multiply(x, ours), exact)
     except (AttributeError, RuntimeError):  # this PyTorch does not say where the bytes are, or has no copies
         return False
 
@@ -63,11 +65,6 @@ def packed_like(weight: Tensor, packed: Tensor) -> Tensor:
     blocks.view(rows // _ROWS, columns // _COLUMNS, _COLUMNS // 4, _ROWS).copy_(fours.permute(0, 2, 3, 1))
     torch.neg(row_sums(weight), out=sums)  # what a zero point of the activations adds, for each level of it
     return out
-
-
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """Exactly, a part of the weight at a time: sums are far below 2^24. Shapes: (M, I), (O, I) -> (M, O)."""
-    return torch.cat([x @ part.float().T for part in weight.split(max(1, 2**20 // weight.shape[1]))], dim=1)
 
 
 def _memory(packed: Tensor) -> Tensor:
